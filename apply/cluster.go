@@ -1,0 +1,193 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// Cluster is the target. Safe for concurrent use.
+type Cluster struct {
+	client    kubernetes.Interface
+	metadata  metadata.Interface
+	discovery discovery.CachedDiscoveryInterface
+	mapper    *restmapper.DeferredDiscoveryRESTMapper
+}
+
+// requestTimeout bounds every single request but watches.
+const requestTimeout = 30 * time.Second
+
+// Connect makes a Cluster from a client configuration. Nothing is sent yet.
+// The client does not throttle: the API server's priority and fairness does,
+// and Run bounds how much it sends at once.
+func Connect(cfg *rest.Config) (*Cluster, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.QPS = -1
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the API server: %w", err)
+	}
+	md, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the API server: %w", err)
+	}
+	cached := memory.NewMemCacheClient(client.Discovery())
+	return &Cluster{client: client, metadata: md, discovery: cached, mapper: restmapper.NewDeferredDiscoveryRESTMapper(cached)}, nil
+}
+
+// Client returns the typed client, for the agent's own objects.
+func (c *Cluster) Client() kubernetes.Interface { return c.client }
+
+// kind is where objects of a kind are found.
+type kind struct {
+	resource   schema.GroupVersionResource
+	namespaced bool
+}
+
+// lookup finds a kind, asking the server anew when it is not known.
+func (c *Cluster) lookup(gvk schema.GroupVersionKind) (kind, error) {
+	m, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		return kind{}, fmt.Errorf("the cluster does not know %s %s; is its CRD missing?", gvk.GroupVersion(), gvk.Kind)
+	}
+	if err != nil {
+		return kind{}, fmt.Errorf("ask the API server about %s %s: %w", gvk.GroupVersion(), gvk.Kind, err)
+	}
+	return kind{resource: m.Resource, namespaced: m.Scope.Name() == meta.RESTScopeNameNamespace}, nil
+}
+
+// forget makes the next lookup ask the server, after a CRD was applied.
+func (c *Cluster) forget() { c.mapper.Reset() }
+
+func (c *Cluster) in(r schema.GroupVersionResource, namespace string) metadata.ResourceInterface {
+	if namespace == "" {
+		return c.metadata.Resource(r)
+	}
+	return c.metadata.Resource(r).Namespace(namespace)
+}
+
+// apply sends one body by server-side apply, forced for the fields in it, and
+// returns the object's metadata. client-go logs bodies at high verbosity, so
+// the request runs under a logger that drops everything.
+func (c *Cluster) apply(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string) (*metav1.PartialObjectMetadata, error) {
+	ctx, cancel := context.WithTimeout(klog.NewContext(ctx, klog.Logger{}), requestTimeout)
+	defer cancel()
+	return c.in(r, id.Namespace).Patch(ctx, id.Name, types.ApplyPatchType, body.Reveal(), metav1.PatchOptions{FieldManager: manager, Force: ptr.To(true)})
+}
+
+func (c *Cluster) get(ctx context.Context, r schema.GroupVersionResource, id ID) (*metav1.PartialObjectMetadata, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return c.in(r, id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+}
+
+// delete removes exactly the object that m describes.
+func (c *Cluster) delete(ctx context.Context, r schema.GroupVersionResource, id ID, m metav1.Object) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return c.in(r, id.Namespace).Delete(ctx, id.Name, metav1.DeleteOptions{
+		PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
+		Preconditions:     &metav1.Preconditions{UID: ptr.To(m.GetUID()), ResourceVersion: ptr.To(m.GetResourceVersion())},
+	})
+}
+
+// RefusedError is the API server's answer to an object. Where the object
+// carries plaintext, the server's text is dropped, and so is the error itself:
+// validation and webhooks quote what they were sent.
+type RefusedError struct {
+	Reason metav1.StatusReason
+	Code   int32
+	Fields []string
+	Text   string // "" for objects that carry plaintext
+}
+
+func (e *RefusedError) Error() string {
+	s := fmt.Sprintf("the API server refused it: %s (%d)", e.Reason, e.Code)
+	if e.Text != "" {
+		return s + ": " + e.Text
+	}
+	for i, f := range e.Fields {
+		if i == 0 {
+			s += " at"
+		}
+		s += " " + f
+	}
+	return s
+}
+
+// refused turns a client error into one that is safe for o.
+func refused(err error, secret bool) error {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		if secret && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			return errors.New("the API server could not be reached")
+		}
+		return fmt.Errorf("the API server could not be reached: %w", err)
+	}
+	s := status.Status()
+	e := &RefusedError{Reason: s.Reason, Code: s.Code}
+	if s.Details != nil {
+		for _, c := range s.Details.Causes {
+			if c.Field != "" {
+				e.Fields = append(e.Fields, c.Field)
+			}
+		}
+	}
+	if !secret {
+		e.Text = s.Message
+	}
+	return e
+}
+
+// waitEstablished waits until a CRD that was just applied is served. A CRD
+// that its author got wrong never is, so the wait is bounded.
+func (c *Cluster) waitEstablished(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	path := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + name
+	for {
+		b, err := c.client.Discovery().RESTClient().Get().AbsPath(path).DoRaw(ctx)
+		if err != nil {
+			return refused(err, false)
+		}
+		var crd struct {
+			Status struct {
+				Conditions []struct{ Type, Status, Message string }
+			}
+		}
+		if err := json.Unmarshal(b, &crd); err != nil {
+			return fmt.Errorf("read CRD %s: %w", name, err)
+		}
+		for _, cond := range crd.Status.Conditions {
+			if cond.Type == "Established" && cond.Status == "True" {
+				return nil
+			}
+			if cond.Type == "NamesAccepted" && cond.Status == "False" {
+				return fmt.Errorf("names of CRD %s were not accepted: %s", name, cond.Message)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("CRD %s was not established in %s", name, requestTimeout)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,324 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// Drift watches the metadata of what was applied: one watch for each kind,
+// filtered by the Sync's label, and no request besides. It stores nothing of
+// the objects. Safe for concurrent use; a nil *Drift does nothing.
+type Drift struct {
+	ctx     context.Context // of all watches: they outlive the pass that starts them
+	cluster *Cluster
+	owner   Owner
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	entries map[ID]Entry
+	flight  map[ID]*sighting // being written: what was seen of it meanwhile, or nil
+	drifted map[ID]string
+	watches map[schema.GroupVersionResource]*kindWatch
+}
+
+type sighting struct {
+	metadata *metav1.PartialObjectMetadata
+	gone     bool
+}
+
+type kindWatch struct {
+	gk     schema.GroupKind
+	stop   context.CancelFunc
+	synced bool
+	err    error // of the last list or watch request
+}
+
+// NewDrift starts nothing yet; watches begin with the first pass and end with
+// ctx.
+func NewDrift(ctx context.Context, c *Cluster, owner Owner) *Drift {
+	return &Drift{
+		ctx: ctx, cluster: c, owner: owner, wake: make(chan struct{}, 1),
+		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{},
+		watches: map[schema.GroupVersionResource]*kindWatch{},
+	}
+}
+
+// Wake receives when something drifted since the last Take.
+func (d *Drift) Wake() <-chan struct{} { return d.wake }
+
+// Take returns what drifted, with the reason, and forgets it.
+func (d *Drift) Take() map[ID]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := d.drifted
+	d.drifted = map[ID]string{}
+	return out
+}
+
+// Unhealthy lists the kinds that can not be watched just now.
+func (d *Drift) Unhealthy() map[schema.GroupKind]error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := map[schema.GroupKind]error{}
+	for _, w := range d.watches {
+		if w.err != nil {
+			out[w.gk] = w.err
+		}
+	}
+	return out
+}
+
+// Synced reports whether every watch has seen the state of its kind.
+func (d *Drift) Synced() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, w := range d.watches {
+		if !w.synced {
+			return false
+		}
+	}
+	return true
+}
+
+// begin says that id is about to be written: events of it wait until end.
+func (d *Drift) begin(id ID) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.flight[id]; !ok {
+		d.flight[id] = nil
+	}
+}
+
+// end takes over the new evidence and judges what was seen meanwhile by it.
+func (d *Drift) end(id ID, e Entry) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	seen := d.flight[id]
+	delete(d.flight, id)
+	delete(d.drifted, id)
+	d.entries[id] = e
+	if seen != nil {
+		d.see(id, *seen)
+	}
+}
+
+// see judges an event, or keeps it until the write is over. The caller holds mu.
+func (d *Drift) see(id ID, s sighting) {
+	if _, flying := d.flight[id]; flying {
+		d.flight[id] = &s
+		return
+	}
+	e, known := d.entries[id]
+	if !known || e.Phase != Applied || older(s.metadata.GetResourceVersion(), e.resourceVersion) {
+		return
+	}
+	if s.gone {
+		d.flag(id, "it was deleted, or lost the label "+SyncLabel+", in the cluster")
+		return
+	}
+	d.judge(id, e, s.metadata)
+}
+
+// track takes over the inventory after a pass, and starts and stops watches so
+// that every kind in it is watched.
+func (d *Drift) track(inv Inventory) {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.entries = maps.Clone(inv.Entries)
+	clear(d.flight)
+	want := map[schema.GroupVersionResource]schema.GroupKind{}
+	for id, e := range inv.Entries {
+		if e.Phase == Applied {
+			want[e.gvr(id)] = id.GroupKind()
+		}
+	}
+	for id := range d.drifted {
+		if _, ok := d.entries[id]; !ok {
+			delete(d.drifted, id)
+		}
+	}
+	for gvr, w := range d.watches {
+		if _, ok := want[gvr]; !ok {
+			w.stop()
+			delete(d.watches, gvr)
+		}
+	}
+	for gvr, gk := range want {
+		if _, ok := d.watches[gvr]; !ok {
+			d.start(gvr, gk)
+		}
+	}
+}
+
+func (d *Drift) start(gvr schema.GroupVersionResource, gk schema.GroupKind) {
+	ctx, stop := context.WithCancel(d.ctx)
+	w := &kindWatch{gk: gk, stop: stop}
+	d.watches[gvr] = w
+	note := func(err error) {
+		if ctx.Err() != nil {
+			return
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		w.err = err
+	}
+	selector := SyncLabel + "=" + d.owner.label()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = selector
+			l, err := d.cluster.metadata.Resource(gvr).List(ctx, o)
+			note(err)
+			return l, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = selector
+			wi, err := d.cluster.metadata.Resource(gvr).Watch(ctx, o)
+			note(err)
+			return wi, err
+		},
+	}
+	quiet := klog.Logger{}
+	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, &kindStore{d, w}, cache.ReflectorOptions{Logger: &quiet, Name: gvr.String(), TypeDescription: gvr.String()})
+	go r.RunWithContext(ctx)
+}
+
+// judge compares what the cluster shows with what we know. The caller holds mu.
+func (d *Drift) judge(id ID, e Entry, m *metav1.PartialObjectMetadata) {
+	if m.GetDeletionTimestamp() != nil {
+		return // a DELETED event follows
+	}
+	if evidenceOf(m, d.owner.fieldManager()) == e.Evidence {
+		return
+	}
+	why := "its fields were changed in the cluster"
+	switch {
+	case string(m.GetUID()) != e.Evidence.UID:
+		why = "it was deleted and made anew in the cluster"
+	default:
+		if who := foreignManager(m, d.owner.fieldManager()); who != "" {
+			why = fmt.Sprintf("it was changed in the cluster, last by %q", who)
+		}
+	}
+	d.flag(id, why)
+}
+
+func (d *Drift) flag(id ID, why string) {
+	d.drifted[id] = why
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// older reports whether an event is not newer than our own last write.
+func older(event, ours string) bool {
+	if ours == "" || event == "" {
+		return false
+	}
+	c, err := resourceversion.CompareResourceVersion(event, ours)
+	return err == nil && c <= 0
+}
+
+// kindStore is where a reflector delivers.
+type kindStore struct {
+	d *Drift
+	w *kindWatch
+}
+
+func (s *kindStore) id(m *metav1.PartialObjectMetadata) ID {
+	return ID{s.w.gk.Group, s.w.gk.Kind, m.GetNamespace(), m.GetName()}
+}
+
+func (s *kindStore) seen(obj any, gone bool) error {
+	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
+		s.d.mu.Lock()
+		defer s.d.mu.Unlock()
+		s.d.see(s.id(m), sighting{m, gone})
+	}
+	return nil
+}
+
+// Add implements cache.ReflectorStore.
+func (s *kindStore) Add(obj any) error { return s.seen(obj, false) }
+
+// Update implements cache.ReflectorStore.
+func (s *kindStore) Update(obj any) error { return s.seen(obj, false) }
+
+// Delete is told of deleted objects, and of those that lost our label.
+func (s *kindStore) Delete(obj any) error { return s.seen(obj, true) }
+
+// Replace brings the whole state of the kind, at the start and after a gap.
+func (s *kindStore) Replace(list []any, resourceVersion string) error {
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	there := map[ID]bool{}
+	for _, obj := range list {
+		m, ok := obj.(*metav1.PartialObjectMetadata)
+		if !ok {
+			continue
+		}
+		id := s.id(m)
+		there[id] = true
+		s.d.see(id, sighting{m, false})
+	}
+	for id, e := range s.d.entries {
+		_, flying := s.d.flight[id]
+		if id.GroupKind() == s.w.gk && e.Phase == Applied && !there[id] && !flying && !older(resourceVersion, e.resourceVersion) {
+			s.d.flag(id, "it is not in the cluster any more, or lost the label "+SyncLabel)
+		}
+	}
+	s.w.synced, s.w.err = true, nil
+	return nil
+}
+
+// Resync implements cache.ReflectorStore.
+func (*kindStore) Resync() error { return nil }
+
+// Survey looks at every kind of the inventory once and returns what drifted:
+// for a process that does not stay to watch.
+func (r *Runner) Survey(ctx context.Context, inv Inventory) (map[ID]string, error) {
+	d := NewDrift(ctx, r.Cluster, r.Owner)
+	d.entries = inv.Entries
+	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
+	for id, e := range inv.Entries {
+		if e.Phase == Applied {
+			kinds[e.gvr(id)] = id.GroupKind()
+		}
+	}
+	for gvr, gk := range kinds {
+		l, err := r.Cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: SyncLabel + "=" + r.Owner.label()})
+		if err != nil {
+			return nil, fmt.Errorf("look at %s in the cluster: %w", gk, refused(err, false))
+		}
+		items := make([]any, len(l.Items))
+		for i := range l.Items {
+			items[i] = &l.Items[i]
+		}
+		if err := (&kindStore{d, &kindWatch{gk: gk}}).Replace(items, ""); err != nil {
+			return nil, err
+		}
+	}
+	return d.Take(), nil
+}

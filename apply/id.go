@@ -1,0 +1,75 @@
+package apply
+
+import (
+	"cmp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// ID names an object regardless of its version.
+type ID struct{ Group, Kind, Namespace, Name string }
+
+// String is Kind/namespace/name or Kind/name.
+func (i ID) String() string {
+	if i.Namespace == "" {
+		return i.Kind + "/" + i.Name
+	}
+	return i.Kind + "/" + i.Namespace + "/" + i.Name
+}
+
+// GroupKind of the object.
+func (i ID) GroupKind() schema.GroupKind { return schema.GroupKind{Group: i.Group, Kind: i.Kind} }
+
+func compareIDs(a, b ID) int {
+	return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Kind, b.Kind),
+		strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+}
+
+// Owner identifies one Sync of an installation.
+type Owner struct {
+	Namespace string // where its keys and state lie
+	Name      string
+}
+
+// SyncLabel is on every object that is applied. It is for the watch's filter and
+// a second check before a prune; the inventory is what says whose an object is.
+const SyncLabel = "gitseal.io/sync"
+
+func (o Owner) label() string {
+	v := o.Namespace + "." + o.Name
+	if len(v) > 63 {
+		v = v[:40] + "." + shortHash(v)
+	}
+	return v
+}
+
+func (o Owner) labels() map[string]string { return map[string]string{SyncLabel: o.label()} }
+
+// fieldManager is one for each Sync: a second writer with the same name would
+// hide its changes from the evidence.
+func (o Owner) fieldManager() string {
+	v := "gitseal." + o.Namespace + "." + o.Name
+	if len(v) > 128 {
+		v = v[:100] + "." + shortHash(v)
+	}
+	return v
+}
+
+// reserved reports whether id is one of the agent's own objects.
+func (o Owner) reserved(id ID) bool {
+	if id.Namespace != o.Namespace {
+		return false
+	}
+	switch id.Kind {
+	case "Secret", "ConfigMap", "Lease":
+	default:
+		return false
+	}
+	for _, p := range []string{"gitseal-key-", "gitseal-keys", "gitseal-token-key", "gitseal-inventory-", "gitseal-recipients", "gitseal-sync-"} {
+		if strings.HasPrefix(id.Name, p) {
+			return true
+		}
+	}
+	return false
+}

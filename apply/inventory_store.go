@@ -1,0 +1,183 @@
+package apply
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+const (
+	inventoryLabel    = "gitseal.io/inventory"
+	inventoryPrefix   = "gitseal-inventory-"
+	inventoryDataKey  = "inventory.json.gz"
+	entriesPerShard   = 2000     // about 200 kB compressed; a Secret holds 1 MiB
+	maxInventoryShard = 16 << 20 // bytes, uncompressed
+)
+
+// InventoryStore keeps an inventory in Secrets of the agent's namespace, in
+// shards by a hash of the ID. A Secret because the names of a cluster's objects
+// are nobody's business. One writer only (the Lease sees to it).
+type InventoryStore struct {
+	client kubernetes.Interface
+	owner  Owner
+	stored map[string][]byte // Secret name → content as we last saw it
+	shards int
+}
+
+// NewInventoryStore does not read yet.
+func NewInventoryStore(c *Cluster, owner Owner) *InventoryStore {
+	return &InventoryStore{client: c.client, owner: owner}
+}
+
+// shard is the stored form. The head counts in shard 0, which is written last:
+// until then a crash leaves the old number of shards in force, and entries that
+// moved are in two of them.
+type shard struct {
+	Owner   string       `json:"owner"`
+	Source  string       `json:"source"`
+	Commit  string       `json:"commit"`
+	Shards  int          `json:"shards"`
+	Entries []shardEntry `json:"entries"`
+}
+
+type shardEntry struct {
+	Group     string `json:"g,omitempty"`
+	Kind      string `json:"k"`
+	Namespace string `json:"n,omitempty"`
+	Name      string `json:"m"`
+	Entry
+}
+
+func (s *InventoryStore) prefix() string {
+	return inventoryPrefix + shortHash(s.owner.Namespace + "/" + s.owner.Name)[:10] + "-"
+}
+
+// Load reads all shards and unites them.
+func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
+	list, err := s.client.CoreV1().Secrets(s.owner.Namespace).List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel + "=" + s.owner.label()})
+	if err != nil {
+		return Inventory{}, fmt.Errorf("read the inventory: %w", err)
+	}
+	inv := Inventory{Entries: map[ID]Entry{}}
+	s.stored, s.shards = map[string][]byte{}, 0
+	for i := range list.Items {
+		sec := &list.Items[i]
+		sh, raw, err := readShard(sec)
+		if err != nil {
+			return Inventory{}, &InventoryError{Shard: sec.Namespace + "/" + sec.Name, What: err.Error()}
+		}
+		if sh.Owner != s.owner.Namespace+"/"+s.owner.Name {
+			return Inventory{}, &InventoryError{Shard: sec.Namespace + "/" + sec.Name, What: "it belongs to " + sh.Owner}
+		}
+		s.stored[sec.Name] = raw
+		if sec.Name == s.prefix()+"0" {
+			s.shards, inv.Source, inv.Commit = sh.Shards, sh.Source, sh.Commit
+		}
+		for _, e := range sh.Entries {
+			inv.Entries[ID{e.Group, e.Kind, e.Namespace, e.Name}] = e.Entry
+		}
+	}
+	for n := range max(s.shards, min(1, len(s.stored))) {
+		if name := s.prefix() + strconv.Itoa(n); s.stored[name] == nil {
+			return Inventory{}, &InventoryError{Shard: s.owner.Namespace + "/" + name, What: "it is missing"}
+		}
+	}
+	return inv, nil
+}
+
+func readShard(sec *corev1.Secret) (shard, []byte, error) {
+	zr, err := gzip.NewReader(bytes.NewReader(sec.Data[inventoryDataKey]))
+	if err != nil {
+		return shard{}, nil, fmt.Errorf("%s is damaged", inventoryDataKey)
+	}
+	raw, err := io.ReadAll(io.LimitReader(zr, maxInventoryShard+1))
+	if err != nil || len(raw) > maxInventoryShard {
+		return shard{}, nil, fmt.Errorf("%s is damaged", inventoryDataKey)
+	}
+	var sh shard
+	if err := json.Unmarshal(raw, &sh); err != nil {
+		return shard{}, nil, fmt.Errorf("%s is damaged", inventoryDataKey)
+	}
+	return sh, raw, nil
+}
+
+// Save writes the shards that changed. More shards are used as the inventory
+// grows; all of them are written before any is removed, so that a crash loses
+// no entry.
+func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
+	n := max(s.shards, 1)
+	for n*entriesPerShard < len(inv.Entries) {
+		n *= 2
+	}
+	parts := make([]shard, n)
+	for i := range parts {
+		parts[i] = shard{Owner: s.owner.Namespace + "/" + s.owner.Name, Source: inv.Source, Commit: inv.Commit, Shards: n}
+	}
+	for _, id := range inv.IDs() {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(strings.Join([]string{id.Group, id.Kind, id.Namespace, id.Name}, "\x00"))) // a hash never fails
+		p := &parts[h.Sum32()%uint32(n)]
+		p.Entries = append(p.Entries, shardEntry{id.Group, id.Kind, id.Namespace, id.Name, inv.Entries[id]})
+	}
+	// From the last to the first: the number of shards counts only once all
+	// of them are there.
+	for i := n - 1; i >= 0; i-- {
+		if err := s.saveShard(ctx, s.prefix()+strconv.Itoa(i), parts[i]); err != nil {
+			return err
+		}
+	}
+	s.shards = n
+	return nil
+}
+
+func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) error {
+	raw, err := json.Marshal(sh)
+	if err != nil {
+		return fmt.Errorf("write the inventory: %w", err)
+	}
+	old, exists := s.stored[name]
+	if exists && bytes.Equal(old, raw) {
+		return nil
+	}
+	var buf bytes.Buffer
+	zw := gzip.NewWriter(&buf)
+	if _, err := zw.Write(raw); err != nil {
+		return fmt.Errorf("write the inventory: %w", err)
+	}
+	if err := zw.Close(); err != nil {
+		return fmt.Errorf("write the inventory: %w", err)
+	}
+	sec := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: s.owner.Namespace, Labels: map[string]string{inventoryLabel: s.owner.label()}},
+		Type:       "gitseal.io/inventory",
+		Data:       map[string][]byte{inventoryDataKey: buf.Bytes()},
+	}
+	secrets := s.client.CoreV1().Secrets(s.owner.Namespace)
+	if exists {
+		_, err = secrets.Update(ctx, sec, metav1.UpdateOptions{})
+		if apierrors.IsNotFound(err) { // somebody deleted it under us
+			_, err = secrets.Create(ctx, sec, metav1.CreateOptions{})
+		}
+	} else {
+		_, err = secrets.Create(ctx, sec, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("write the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
+	}
+	if s.stored == nil {
+		s.stored = map[string][]byte{}
+	}
+	s.stored[name] = raw
+	return nil
+}

@@ -1,0 +1,152 @@
+package apply
+
+import (
+	"context"
+
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+)
+
+// pruneAll deletes what left git. Each delete is preceded by a look at the
+// object's metadata, and tied by preconditions to what was seen.
+func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
+	for _, s := range p.Steps {
+		if s.Action != Prune || ctx.Err() != nil {
+			continue
+		}
+		e := res.Inventory.Entries[s.ID]
+		r.Drift.begin(s.ID)
+		gone, deleted, err := r.prune(ctx, s.ID, e, res)
+		switch {
+		case err != nil:
+			res.Kept = append(res.Kept, Failure{s.ID, err})
+		case gone:
+			delete(res.Inventory.Entries, s.ID)
+		default: // a finalizer holds it
+			e.Phase = Terminating
+			res.Inventory.Entries[s.ID] = e
+		}
+		if deleted {
+			res.Done = append(res.Done, Done{s.ID, Prune, s.Reason})
+		}
+	}
+}
+
+// prune reports whether the inventory may forget the object, and whether it was
+// deleted by this call.
+func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result) (gone, deleted bool, err error) {
+	m, gvr, err := r.find(ctx, id, e.gvr(id), res)
+	if apierrors.IsNotFound(err) {
+		return true, false, nil
+	}
+	if err != nil {
+		return false, false, refused(err, false)
+	}
+	if m.GetLabels()[SyncLabel] != r.Owner.label() || (e.Evidence.UID != "" && e.Evidence.UID != string(m.GetUID())) {
+		// Somebody took it over or made it anew: not ours any more.
+		return true, false, nil
+	}
+	if keep := retained(m); keep != "" {
+		return true, false, nil
+	}
+	if m.GetDeletionTimestamp() != nil {
+		return false, false, nil
+	}
+	if id.Group == "" && id.Kind == "Namespace" {
+		if err := r.namespaceEmpty(ctx, id.Name, res); err != nil {
+			return false, false, err
+		}
+	}
+	res.Requests++
+	err = r.Cluster.delete(ctx, gvr, id, m)
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, false, nil
+	case err != nil:
+		return false, false, refused(err, false)
+	}
+	held := len(m.GetFinalizers()) > 0 || (id.Group == "" && id.Kind == "Namespace")
+	return !held, true, nil
+}
+
+// find looks for the object in the version it was applied with and, where that
+// is not served any more, in the one that is.
+func (r *Runner) find(ctx context.Context, id ID, gvr schema.GroupVersionResource, res *Result) (*metav1.PartialObjectMetadata, schema.GroupVersionResource, error) {
+	res.Requests++
+	m, err := r.Cluster.get(ctx, gvr, id)
+	if !apierrors.IsNotFound(err) {
+		return m, gvr, err
+	}
+	served, lookupErr := r.Cluster.mapper.RESTMapping(id.GroupKind())
+	if lookupErr != nil || served.Resource == gvr {
+		return nil, gvr, err
+	}
+	res.Requests++
+	m, err = r.Cluster.get(ctx, served.Resource, id)
+	return m, served.Resource, err
+}
+
+// retained names the annotation by which the object asks not to be pruned.
+func retained(m metav1.Object) string {
+	a := m.GetAnnotations()
+	switch {
+	case a["gitseal.io/prune"] == "disabled":
+		return "gitseal.io/prune"
+	case a["kustomize.toolkit.fluxcd.io/prune"] == "disabled":
+		return "kustomize.toolkit.fluxcd.io/prune"
+	case strings.Contains(a["argocd.argoproj.io/sync-options"], "Prune=false"):
+		return "argocd.argoproj.io/sync-options"
+	}
+	return ""
+}
+
+// namespaceEmpty refuses to delete a namespace that holds anything that is not
+// ours. It asks for one object of each kind more than the known ones.
+func (r *Runner) namespaceEmpty(ctx context.Context, ns string, res *Result) error {
+	lists, err := r.Cluster.client.Discovery().ServerPreferredNamespacedResources()
+	if err != nil {
+		return fmt.Errorf("holds objects that could not be listed: %w", err)
+	}
+	lists = discovery.FilteredBy(discovery.SupportsAllVerbs{Verbs: []string{"list", "delete"}}, lists)
+	for _, l := range lists {
+		gv, err := schema.ParseGroupVersion(l.GroupVersion)
+		if err != nil {
+			return err
+		}
+		for _, resource := range l.APIResources {
+			if gv.Group == "events.k8s.io" || (gv.Group == "" && resource.Name == "events") || gv.Group == "metrics.k8s.io" {
+				continue
+			}
+			res.Requests++
+			found, err := r.Cluster.metadata.Resource(gv.WithResource(resource.Name)).Namespace(ns).List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return fmt.Errorf("its %s could not be listed: %w", resource.Name, refused(err, false))
+			}
+			for i := range found.Items {
+				if o := &found.Items[i]; !r.harmless(gv.Group, resource.Kind, o) {
+					return fmt.Errorf("holds %s/%s, which gitseal did not make; remove it, or take the namespace out of gitseal's hands with the annotation gitseal.io/prune: disabled", resource.Kind, o.GetName())
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// harmless objects are ours, on their way out, made by the cluster for every
+// namespace, or children of another object.
+func (r *Runner) harmless(group, kind string, o metav1.Object) bool {
+	switch {
+	case o.GetLabels()[SyncLabel] == r.Owner.label(), o.GetDeletionTimestamp() != nil, metav1.GetControllerOf(o) != nil:
+		return true
+	case group == "" && kind == "ConfigMap" && o.GetName() == "kube-root-ca.crt",
+		group == "" && kind == "ServiceAccount" && o.GetName() == "default",
+		group == "" && kind == "Endpoints":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,87 @@
+package apply
+
+import (
+	"encoding/json"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/gitseal/gitseal/decrypt"
+)
+
+// Desired is an object with the place where it goes.
+type Desired struct {
+	ID     ID
+	Object decrypt.Object
+	kind   kind
+}
+
+// Failure is an object for which something went wrong; Err is safe to print.
+type Failure struct {
+	ID  ID
+	Err error
+}
+
+func (f Failure) Error() string { return f.ID.String() + ": " + f.Err.Error() }
+
+// Resolve finds each object's resource and namespace. A custom resource whose
+// CRD is among the objects is resolved by that. Objects without a namespace go
+// to defaultNamespace.
+func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]Desired, []Failure) {
+	own := crdKinds(objects)
+	var out []Desired
+	var failed []Failure
+	for _, o := range objects {
+		gvk := o.GroupVersionKind()
+		id := ID{Group: gvk.Group, Kind: gvk.Kind, Namespace: o.Namespace(), Name: o.Name()}
+		k, ok := own[gvk]
+		if !ok {
+			var err error
+			if k, err = c.lookup(gvk); err != nil {
+				failed = append(failed, Failure{id, err})
+				continue
+			}
+		}
+		switch {
+		case k.namespaced && id.Namespace == "":
+			id.Namespace = defaultNamespace
+		case !k.namespaced:
+			id.Namespace = ""
+		}
+		out = append(out, Desired{ID: id, Object: o, kind: k})
+	}
+	return out, failed
+}
+
+// crdKinds reads the kinds that the CRDs among the objects define.
+func crdKinds(objects []decrypt.Object) map[schema.GroupVersionKind]kind {
+	out := map[schema.GroupVersionKind]kind{}
+	for _, o := range objects {
+		if !isCRD(o.GroupVersionKind().GroupKind()) {
+			continue
+		}
+		b, err := json.Marshal(o.Masked.Object["spec"])
+		if err != nil {
+			continue
+		}
+		var spec struct {
+			Group    string
+			Scope    string
+			Names    struct{ Kind, Plural string }
+			Versions []struct{ Name string }
+		}
+		if json.Unmarshal(b, &spec) != nil {
+			continue // the API server will say what is wrong with it
+		}
+		for _, v := range spec.Versions {
+			out[schema.GroupVersionKind{Group: spec.Group, Version: v.Name, Kind: spec.Names.Kind}] = kind{
+				resource:   schema.GroupVersionResource{Group: spec.Group, Version: v.Name, Resource: spec.Names.Plural},
+				namespaced: spec.Scope == "Namespaced",
+			}
+		}
+	}
+	return out
+}
+
+func isCRD(gk schema.GroupKind) bool {
+	return gk.Group == "apiextensions.k8s.io" && gk.Kind == "CustomResourceDefinition"
+}

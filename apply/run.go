@@ -1,0 +1,248 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Concurrency is how many objects are sent at once.
+const Concurrency = 16
+
+// Done is one thing that was done to the cluster.
+type Done struct {
+	ID     ID
+	Action Action // Create, Change or Prune
+	Reason string
+}
+
+// Result of a run. It is valid when the error is not nil, too.
+type Result struct {
+	Done      []Done // in the order of the plan
+	Failed    []Failure
+	Waiting   []Failure // not tried, since something they need failed
+	Kept      []Failure // prunes that were held back, and why
+	Requests  int       // sent for objects
+	Inventory Inventory // what is stored now
+}
+
+// Runner carries out plans. One at a time.
+type Runner struct {
+	Cluster *Cluster
+	Store   *InventoryStore
+	Owner   Owner
+	// Drift is told of what was applied, and of what it should ignore
+	// meanwhile; nil where nothing watches.
+	Drift *Drift
+}
+
+// Run carries out a plan. One failing object does not stop others that do not
+// need it. The inventory is widened before the first change and narrowed after
+// confirmed prunes, so that a crash at any point loses no object. The error is
+// about the inventory or the context; objects are in Result.
+func (r *Runner) Run(ctx context.Context, p Plan, commit string) (Result, error) {
+	res := Result{Inventory: p.inventory.Clone()}
+	if err := r.intend(ctx, p, &res); err != nil {
+		return res, err
+	}
+	r.applyAll(ctx, p, &res)
+	if len(res.Failed) == 0 && len(res.Waiting) == 0 && p.PruneBlocked == "" && ctx.Err() == nil {
+		r.pruneAll(ctx, p, &res)
+	}
+	if len(res.Failed) == 0 && len(res.Waiting) == 0 && ctx.Err() == nil {
+		res.Inventory.Commit = commit
+		if p.PruneBlocked == "" {
+			res.Inventory.Source = p.source
+		}
+	}
+	// What was done is recorded also when the pass was cancelled.
+	saveCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	if err := r.Store.Save(saveCtx, res.Inventory); err != nil {
+		return res, err
+	}
+	r.Drift.track(res.Inventory)
+	return res, ctx.Err()
+}
+
+// intend writes the union of old and new before the first change.
+func (r *Runner) intend(ctx context.Context, p Plan, res *Result) error {
+	fresh := false
+	for _, d := range p.Desired {
+		if _, ok := res.Inventory.Entries[d.ID]; !ok {
+			res.Inventory.Entries[d.ID] = Entry{Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Intended}
+			fresh = true
+		}
+	}
+	if res.Inventory.Source == "" {
+		res.Inventory.Source = p.source
+	}
+	if !fresh {
+		return nil
+	}
+	return r.Store.Save(ctx, res.Inventory)
+}
+
+// outcome of one object.
+type outcome struct {
+	entry    Entry
+	done     *Done
+	failed   error
+	waiting  error
+	requests int
+}
+
+func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
+	before := edges(p.Desired)
+	after := make([][]int, len(p.Desired))
+	missing := make([]int, len(p.Desired))
+	for i, deps := range before {
+		missing[i] = len(deps)
+		for _, j := range deps {
+			after[j] = append(after[j], i)
+		}
+	}
+	outcomes := make([]outcome, len(p.Desired))
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, Concurrency)
+	var start func(i int)
+	finish := func(i int, o outcome) {
+		mu.Lock()
+		outcomes[i] = o
+		var ready []int
+		for _, j := range after[i] {
+			if missing[j]--; missing[j] == 0 {
+				ready = append(ready, j)
+			}
+		}
+		mu.Unlock()
+		for _, j := range ready {
+			start(j)
+		}
+	}
+	start = func(i int) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			slots <- struct{}{}
+			mu.Lock()
+			blocker := r.blocker(p, before[i], outcomes, i)
+			mu.Unlock()
+			var o outcome
+			switch {
+			case ctx.Err() != nil:
+				o = outcome{entry: res.Inventory.Entries[p.Desired[i].ID], waiting: ctx.Err()}
+			case blocker != "":
+				o = outcome{entry: res.Inventory.Entries[p.Desired[i].ID], waiting: fmt.Errorf("waits for %s, which was not applied", blocker)}
+			default:
+				o = r.one(ctx, p.Desired[i], p.Steps[i], res.Inventory.Entries[p.Desired[i].ID])
+			}
+			<-slots
+			finish(i, o)
+		}()
+	}
+	var first []int
+	for i := range p.Desired {
+		if missing[i] == 0 {
+			first = append(first, i)
+		}
+	}
+	for _, i := range first {
+		start(i)
+	}
+	wg.Wait()
+	for i, o := range outcomes {
+		id := p.Desired[i].ID
+		if o.entry.Phase == "" { // in a cycle of references: nothing could start
+			o.waiting = errors.New("waits for itself, through what it refers to")
+			o.entry = res.Inventory.Entries[id]
+		}
+		res.Inventory.Entries[id] = o.entry
+		res.Requests += o.requests
+		switch {
+		case o.failed != nil:
+			res.Failed = append(res.Failed, Failure{id, o.failed})
+		case o.waiting != nil:
+			res.Waiting = append(res.Waiting, Failure{id, o.waiting})
+		case o.done != nil:
+			res.Done = append(res.Done, *o.done)
+		}
+	}
+}
+
+// blocker names something that object i needs and that is not there. Kinds that
+// only come last for good order are not held up.
+func (r *Runner) blocker(p Plan, deps []int, outcomes []outcome, i int) string {
+	d := p.Desired[i]
+	if last(d.ID) {
+		return ""
+	}
+	for _, j := range deps {
+		if outcomes[j].failed != nil || outcomes[j].waiting != nil {
+			return p.Desired[j].ID.String()
+		}
+	}
+	for _, id := range references(d) {
+		if p.refused[id] {
+			return id.String()
+		}
+	}
+	return ""
+}
+
+// one applies one object, or finds that nothing is to be sent.
+func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry) outcome {
+	if step.Action == Leave {
+		return outcome{entry: e}
+	}
+	fail := func(err error) outcome {
+		e.Phase = Intended // so that the next pass tries again, whatever the reason was
+		return outcome{entry: e, failed: err}
+	}
+	if r.Owner.reserved(d.ID) {
+		return fail(errors.New("is one of the agent's own objects and may not come from git"))
+	}
+	body, digest, err := d.Object.Body(r.Owner.labels())
+	if err != nil {
+		return fail(err)
+	}
+	if e.Phase == Applied && e.Body == digest && e.Version == d.kind.resource.Version && step.Reason == changedInput {
+		e.Input = d.Object.Input // sealed again, same content: nothing to send
+		return outcome{entry: e}
+	}
+	r.Drift.begin(d.ID)
+	m, err := r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager())
+	if err != nil {
+		o := fail(refused(err, d.Object.CarriesPlaintext()))
+		o.requests = 1
+		r.Drift.end(d.ID, o.entry)
+		return o
+	}
+	e = Entry{
+		Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Applied,
+		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager()), resourceVersion: m.GetResourceVersion(),
+	}
+	r.Drift.end(d.ID, e)
+	o := outcome{entry: e, done: &Done{d.ID, step.Action, step.Reason}, requests: 1}
+	if isCRD(d.ID.GroupKind()) {
+		r.Cluster.forget()
+		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {
+			o.failed = err
+		}
+	}
+	return o
+}
+
+// Repair applies the given objects of a plan again, whatever the inventory says.
+func (r *Runner) Repair(ctx context.Context, inv Inventory, desired []Desired, why map[ID]string) (Result, error) {
+	p := Plan{owner: r.Owner, inventory: inv.Clone(), source: inv.Source, PruneBlocked: "a repair prunes nothing"}
+	for _, d := range desired {
+		if w, ok := why[d.ID]; ok {
+			p.Desired = append(p.Desired, d)
+			p.Steps = append(p.Steps, Step{d.ID, Change, w})
+		}
+	}
+	return r.Run(ctx, p, inv.Commit)
+}

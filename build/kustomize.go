@@ -1,0 +1,55 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/types"
+)
+
+// runKustomize builds with kustomize's library. Files outside the folder may
+// be named (Flux allows it too); the tree is the border.
+func runKustomize(ctx context.Context, tree fs.FS, dir string, order Order) (objects []*unstructured.Unstructured, err error) {
+	if err := preflight(tree, dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if r := recover(); r != nil { // hostile input makes kyaml panic
+			objects, err = nil, fmt.Errorf("kustomize build of %s: kustomize panicked on this input", dir)
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	opts := krusty.MakeDefaultOptions()
+	opts.LoadRestrictions = types.LoadRestrictionsNone
+	opts.Reorder = krusty.ReorderOption(order)
+	m, err := krusty.MakeKustomizer(opts).Run(kustomizeFS{tree}, absolute(dir))
+	if err != nil {
+		return nil, fmt.Errorf("kustomize build of %s: %w", dir, err)
+	}
+	return fromResMap(ctx, m)
+}
+
+func fromResMap(ctx context.Context, m resmap.ResMap) ([]*unstructured.Unstructured, error) {
+	objects := make([]*unstructured.Unstructured, 0, m.Size())
+	for _, r := range m.Resources() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		b, err := r.MarshalJSON()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.CurId(), err)
+		}
+		u := &unstructured.Unstructured{}
+		if err := u.UnmarshalJSON(b); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.CurId(), err)
+		}
+		objects = append(objects, u)
+	}
+	return objects, nil
+}

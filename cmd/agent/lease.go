@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/gitseal/gitseal/apply"
+)
+
+// Lease times. A holder that died is replaced after leaseDuration; a living one
+// sends one small update every leaseRetry, which is all that an idle agent does.
+const (
+	leaseDuration = 30 * time.Second
+	leaseRenew    = 20 * time.Second
+	leaseRetry    = 10 * time.Second
+)
+
+var errLeaseLost = errors.New("the lease was lost: another agent with the same --namespace and --name may be running")
+
+// lead runs work while this process holds the Sync's Lease, and gives it back
+// afterwards. work's context ends when the Lease is lost.
+func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, log *slog.Logger, work func(context.Context) error) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	me := host + "_" + string(uuid.NewUUID())
+	electCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	started := false
+	le, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: &resourcelock.LeaseLock{
+			LeaseMeta:  metav1.ObjectMeta{Namespace: owner.Namespace, Name: "gitseal-sync-" + owner.Name},
+			Client:     client.CoordinationV1(),
+			LockConfig: resourcelock.ResourceLockConfig{Identity: me},
+		},
+		LeaseDuration: leaseDuration, RenewDeadline: leaseRenew, RetryPeriod: leaseRetry,
+		ReleaseOnCancel: true, Name: "gitseal-sync-" + owner.Name,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				started = true
+				done <- work(ctx)
+				stop()
+			},
+			OnStoppedLeading: func() {},
+			OnNewLeader: func(id string) {
+				if id != me {
+					log.Info("waiting: another agent holds the lease", "holder", id, "lease", owner.Namespace+"/gitseal-sync-"+owner.Name)
+				}
+			},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the lease: %w", err)
+	}
+	le.Run(electCtx)
+	if !started {
+		return ctx.Err()
+	}
+	err = <-done
+	if err == nil && ctx.Err() == nil && electCtx.Err() == nil {
+		return errLeaseLost
+	}
+	return err
+}

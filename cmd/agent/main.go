@@ -1,0 +1,72 @@
+// Command agent applies what a git repository holds to a cluster, sealed
+// secrets included. It runs in the cluster, or next to another pipeline.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gitseal/gitseal/internal/version"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1 // --once did not apply everything
+	exitUsage  = 2 // flags, configuration, or no start possible
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// errNotApplied is returned by a pass whose failures were printed already.
+var errNotApplied = errors.New("not everything was applied")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cobra.Command{
+		Use:           "agent",
+		Short:         "Apply what git holds to a cluster, sealed secrets included",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version.Get().Version,
+	}
+	root.AddCommand(newSyncCommand(), newVersionCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errNotApplied):
+		fmt.Fprintln(stderr, "error:", err)
+		return exitFailed
+	default:
+		fmt.Fprintln(stderr, "error:", err)
+		return exitUsage
+	}
+}
+
+func newVersionCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return version.Print(cmd.OutOrStdout(), output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "output format: json or yaml")
+	return cmd
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+
+	"github.com/gitseal/gitseal/apply"
+	"github.com/gitseal/gitseal/decrypt"
+	"github.com/gitseal/gitseal/internal/version"
+	"github.com/gitseal/gitseal/keys"
+	"github.com/gitseal/gitseal/reconcile"
+	"github.com/gitseal/gitseal/source"
+)
+
+// syncOptions are the flags of `agent sync`.
+type syncOptions struct {
+	url, branch, tag, commit, path string
+	git                            gitFlags
+
+	kubeconfig, context        string
+	namespace, name            string
+	targetNamespace            string
+	interval, timeout          time.Duration
+	once                       bool
+	prune, confirmSourceChange bool
+	pruneLimit, pruneConfirm   string
+	drift                      string
+	binding, plaintext         string
+	decryptionSecret           string
+	output                     string
+	log                        logFlags
+}
+
+func newSyncCommand() *cobra.Command {
+	var o syncOptions
+	cmd := &cobra.Command{
+		Use:   "sync --url URL [--ref BRANCH] [--path DIR]",
+		Short: "Keep a cluster in step with one folder of one repository",
+		Long: `Keep a cluster in step with one folder of one repository.
+
+The agent makes its keys at the first start, in --namespace, and publishes their
+public halves there in the ConfigMap gitseal-keys, for 'seal keys fetch'. Then it
+looks at git at every --interval, applies what changed, prunes what left git, and
+puts back what others change in the cluster. All its state is in the cluster.
+
+A second agent with the same --namespace and --name waits until the first ends.`,
+		Example: `  # the sidecar
+  agent sync --url https://git.example/team/deploy.git --ref main --path apps
+
+  # once, as a job, with credentials from a Secret of --namespace
+  agent sync --url ssh://git@git.example/team/deploy.git --git-secret deploy-key --once -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.url, "url", "", "repository: https, http, ssh or file URL, or git@host:path (required)")
+	f.StringVar(&o.branch, "ref", "", "branch to follow (default: the repository's HEAD)")
+	f.StringVar(&o.tag, "tag", "", "tag to follow, instead of a branch")
+	f.StringVar(&o.commit, "commit", "", "full commit hash to hold, instead of a branch")
+	f.StringVar(&o.path, "path", ".", "folder of the repository to apply")
+	o.git.add(f)
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
+	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
+	f.StringVar(&o.namespace, "namespace", "gitseal-system", "namespace of the agent's keys and state")
+	f.StringVar(&o.name, "name", "default", "name of this sync; tells several in one namespace apart")
+	f.StringVarP(&o.targetNamespace, "target-namespace", "n", "default", "namespace for objects that name none")
+	f.DurationVar(&o.interval, "interval", time.Minute, "time between looks at git")
+	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that one fetch may take")
+	f.BoolVar(&o.once, "once", false, "apply once and exit: 0 if everything is applied, else 1")
+	f.BoolVar(&o.prune, "prune", true, "delete objects that left git")
+	f.StringVar(&o.pruneLimit, "prune-limit", "", "block a pass that would prune more than this number or percentage (default: more than 10 objects and more than half)")
+	f.StringVar(&o.pruneConfirm, "prune-confirm", "", "commit whose prunes may exceed the limit")
+	f.BoolVar(&o.confirmSourceChange, "confirm-source-change", false, "prune although --url or --path differ from the last time")
+	f.StringVar(&o.drift, "drift", string(reconcile.Correct), "what to do with changes made in the cluster: Correct or Report")
+	f.StringVar(&o.binding, "binding", string(decrypt.BindingIfPresent), "sealed files must say which object they are for: Required or IfPresent")
+	f.StringVar(&o.plaintext, "plaintext-secrets", string(decrypt.PlaintextDeny), "Secrets that lie in git in the clear: Deny, Warn or Allow")
+	f.StringVar(&o.decryptionSecret, "decryption-secret", "", "Secret of --namespace whose *.agekey entries open files too")
+	f.StringVarP(&o.output, "output", "o", "", "with --once, print the report as json or yaml")
+	o.log.add(f)
+	return cmd
+}
+
+// config turns the flags into the configuration of a Sync.
+func (o syncOptions) config() (reconcile.Config, error) {
+	var errs []error
+	if o.url == "" {
+		errs = append(errs, errors.New("--url is required"))
+	}
+	if o.name == "" || o.namespace == "" {
+		errs = append(errs, errors.New("--name and --namespace must not be empty"))
+	}
+	limit, err := apply.ParsePruneLimit(o.pruneLimit)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--prune-limit: %w", err))
+	}
+	policy := decrypt.Policy{Plaintext: decrypt.PlaintextPolicy(o.plaintext), Binding: decrypt.BindingPolicy(o.binding)}
+	errs = append(errs, policy.Validate())
+	if m := reconcile.DriftMode(o.drift); m != reconcile.Correct && m != reconcile.ReportOnly {
+		errs = append(errs, fmt.Errorf("--drift: %q is not Correct or Report", o.drift))
+	}
+	if o.interval < time.Second {
+		errs = append(errs, errors.New("--interval must be one second or more"))
+	}
+	switch o.output {
+	case "", "json", "yaml":
+	default:
+		errs = append(errs, fmt.Errorf("--output: %q is not json or yaml", o.output))
+	}
+	return reconcile.Config{
+		Owner: apply.Owner{Namespace: o.namespace, Name: o.name}, SourceName: o.url, Path: o.path,
+		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
+		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
+		Drift: reconcile.DriftMode(o.drift), Interval: o.interval,
+	}, errors.Join(errs...)
+}
+
+func (o syncOptions) restConfig() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.kubeconfig
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find the cluster: %w", err)
+	}
+	cfg.UserAgent = "gitseal-agent/" + version.Get().Version
+	return cfg, nil
+}
+
+func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	log, err := o.log.logger(stderr)
+	if err != nil {
+		return err
+	}
+	restCfg, err := o.restConfig()
+	if err != nil {
+		return err
+	}
+	cluster, err := apply.Connect(restCfg)
+	if err != nil {
+		return err
+	}
+	store := keys.Store{Client: cluster.Client(), Namespace: o.namespace, DecryptionSecret: o.decryptionSecret, Now: time.Now}
+	if err := o.prepareKeys(ctx, store, log); err != nil {
+		return err
+	}
+	creds, err := o.git.credentials(ctx, cluster.Client(), o.namespace)
+	if err != nil {
+		return err
+	}
+	src, err := source.New(source.Config{URL: o.url, Ref: source.Ref{Branch: o.branch, Tag: o.tag, Commit: o.commit}, Credentials: creds, Timeout: o.timeout})
+	if err != nil {
+		return err
+	}
+	work := func(ctx context.Context) error {
+		runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, cfg.Owner), Owner: cfg.Owner}
+		if !o.once {
+			runner.Drift = apply.NewDrift(ctx, cluster, cfg.Owner)
+		}
+		s := reconcile.New(cfg, src, store, runner, log)
+		if o.once {
+			return o.finish(stdout, stderr, s.Pass(ctx))
+		}
+		s.Run(ctx, nil)
+		return nil
+	}
+	return lead(ctx, cluster.Client(), cfg.Owner, log, work)
+}
+
+// prepareKeys makes and publishes the keys. It keeps trying while the API
+// server can not be reached, unless this is a single run.
+func (o syncOptions) prepareKeys(ctx context.Context, store keys.Store, log *slog.Logger) error {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := publishKeys(ctx, store, log)
+		if err == nil || o.once || ctx.Err() != nil {
+			return err
+		}
+		log.Error("keys are not ready", "error", err.Error(), "retry", wait)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+func publishKeys(ctx context.Context, store keys.Store, log *slog.Logger) error {
+	ring, err := store.Ensure(ctx)
+	if err != nil {
+		return err
+	}
+	public, err := ring.Public()
+	if err != nil {
+		return err
+	}
+	changed, warning, err := store.Publish(ctx, public)
+	if err != nil {
+		return err
+	}
+	if warning != nil {
+		log.Warn("public keys may not be readable for everyone", "error", warning.Error())
+	}
+	if changed {
+		log.Info("published the public keys", "configmap", store.Namespace+"/"+keys.PublicConfigMap,
+			"recipient", public.Recipients[0].String(), "certificate", public.Cert.Fingerprint())
+	}
+	return nil
+}
+
+// onceReport is the stable form of `agent sync --once -o json`.
+type onceReport struct {
+	Commit       string         `json:"commit"`
+	Ref          string         `json:"ref,omitempty"`
+	Ready        bool           `json:"ready"`
+	Objects      int            `json:"objects"`
+	Created      int            `json:"created"`
+	Changed      int            `json:"changed"`
+	Pruned       int            `json:"pruned"`
+	Unchanged    int            `json:"unchanged"`
+	Requests     int            `json:"requests"`
+	Milliseconds int64          `json:"milliseconds"`
+	Actions      []onceAction   `json:"actions,omitempty"`
+	Failures     []string       `json:"failures,omitempty"`
+	Warnings     []string       `json:"warnings,omitempty"`
+	Stages       map[string]int `json:"stageMilliseconds,omitempty"`
+}
+
+type onceAction struct {
+	Object string `json:"object"`
+	Action string `json:"action"`
+	Reason string `json:"reason"`
+}
+
+func (o syncOptions) finish(stdout, stderr io.Writer, r reconcile.Report) error {
+	out := onceReport{
+		Commit: r.Commit, Ref: r.Ref, Ready: len(r.Failures) == 0, Objects: r.Objects,
+		Created: r.Count(apply.Create), Changed: r.Count(apply.Change), Pruned: r.Count(apply.Prune),
+		Unchanged: r.Left, Requests: r.Requests, Milliseconds: r.Took.Milliseconds(), Warnings: r.Warnings,
+		Stages: map[string]int{},
+	}
+	for st, d := range r.Stages {
+		out.Stages[string(st)] = int(d.Milliseconds())
+	}
+	for _, d := range r.Done {
+		out.Actions = append(out.Actions, onceAction{d.ID.String(), string(d.Action), d.Reason})
+	}
+	for _, f := range r.Failures {
+		out.Failures = append(out.Failures, f.Error())
+	}
+	if err := out.print(stdout, o.output); err != nil {
+		return err
+	}
+	if out.Ready {
+		return nil
+	}
+	for _, f := range out.Failures {
+		fmt.Fprintln(stderr, "failed:", f)
+	}
+	return errNotApplied
+}
+
+func (r onceReport) print(w io.Writer, output string) error {
+	var b []byte
+	var err error
+	switch output {
+	case "json":
+		if b, err = json.MarshalIndent(r, "", "  "); err == nil {
+			b = append(b, '\n')
+		}
+	case "yaml":
+		b, err = yaml.Marshal(r)
+	default:
+		for _, a := range r.Actions {
+			b = fmt.Appendf(b, "%s %s (%s)\n", a.Action, a.Object, a.Reason)
+		}
+		b = fmt.Appendf(b, "commit %s: %d objects: %d created, %d changed, %d pruned, %d unchanged, in %s\n",
+			short(r.Commit), r.Objects, r.Created, r.Changed, r.Pruned, r.Unchanged, time.Duration(r.Milliseconds)*time.Millisecond)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+func short(hash string) string {
+	if len(hash) > 12 {
+		return hash[:12]
+	}
+	return hash
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gitseal/gitseal/build"
+	"github.com/gitseal/gitseal/decrypt"
+)
+
+func newBuildCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "build [DIR]",
+		Short: "Render a folder without any key",
+		Long: `Render a folder as the agent would, without any key.
+
+Sealed values are shown as placeholders (gitseal1…), so the output is safe to
+print and to keep. Files outside DIR are found as far as the root of the git
+work tree.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := "."
+			if len(args) == 1 {
+				dir = args[0]
+			}
+			return runBuild(cmd, dir, output)
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}
+
+func runBuild(cmd *cobra.Command, dir, output string) error {
+	tree, rel, err := workTree(dir)
+	if err != nil {
+		return err
+	}
+	masker := decrypt.NewMasker(tree, nil, decrypt.Digester{})
+	objects, err := build.Run(cmd.Context(), masker, rel, build.ByKind)
+	if fatal := masker.Err(); fatal != nil {
+		return fatal
+	}
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	items := make([]any, len(objects))
+	for i, o := range objects {
+		items[i] = o.Object
+	}
+	if output == "json" {
+		b, err := encode(map[string]any{"apiVersion": "v1", "kind": "List", "items": items}, output)
+		if err != nil {
+			return err
+		}
+		return write(cmd, "", b)
+	}
+	for _, item := range items {
+		b, err := encode(item, output)
+		if err != nil {
+			return err
+		}
+		out.Write(b)
+	}
+	return write(cmd, "", out.Bytes())
+}
+
+// workTree opens the git work tree that dir lies in, or dir itself. Symbolic
+// links that leave it are refused when they are followed.
+func workTree(dir string) (fs.FS, string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	if info, err := os.Stat(abs); err != nil || !info.IsDir() {
+		return nil, "", fmt.Errorf("%s is not a folder", dir)
+	}
+	root := abs
+	if git, err := findUp(abs, ".git"); err == nil {
+		root = filepath.Dir(git)
+	}
+	rel, err := filepath.Rel(root, abs)
+	if err != nil {
+		return nil, "", err
+	}
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, "", err
+	}
+	return r.FS(), filepath.ToSlash(rel), nil
+}

@@ -1,0 +1,114 @@
+// Command seal seals secrets on laptops and in CI, with public keys only.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"github.com/gitseal/gitseal/internal/version"
+)
+
+// Exit codes, the same for every command.
+const (
+	exitOK           = 0
+	exitFindings     = 1 // a difference, or something found
+	exitError        = 2 // usage, or an error
+	exitUnauthorised = 3 // no usable key, or no right
+	exitTimeout      = 4
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// hinted is an error with a way out.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+func hint(err error, format string, args ...any) error {
+	return &hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// findings ends a command with exit code 1.
+type findings struct{ text string }
+
+func (f *findings) Error() string { return f.text }
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(stderr, "error:", err)
+	var h *hinted
+	if errors.As(err, &h) {
+		fmt.Fprintln(stderr, "hint:", h.hint)
+	}
+	var f *findings
+	switch {
+	case errors.As(err, &f):
+		return exitFindings
+	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+		return exitUnauthorised
+	case errors.Is(err, context.DeadlineExceeded) || apierrors.IsTimeout(err):
+		return exitTimeout
+	default:
+		return exitError
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "seal",
+		Short: "Seal secrets for git, with public keys only",
+		Long: `Seal secrets for git, with public keys only.
+
+Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
+Only the agent in the cluster can open them. No command but 'keys fetch' talks
+to a cluster.
+
+Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 no usable key or
+not authorised, 4 timeout.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version.Get().Version,
+	}
+	keys := &cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"}
+	keys.AddCommand(newKeysFetchCommand())
+	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newVersionCommand())
+	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return version.Print(cmd.OutOrStdout(), output)
+		},
+	}
+	addOutputFlag(cmd, &output)
+	return cmd
+}

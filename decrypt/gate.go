@@ -1,0 +1,301 @@
+package decrypt
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+const (
+	plaintextAnnotation = "gitseal.io/plaintext"
+	keyLabel            = "gitseal.io/key"
+	encHead             = "ENC[AES256_GCM,"
+)
+
+// Masked is one pass over a tree: what its placeholders stand for, and the
+// rules for putting them back.
+type Masked struct {
+	values   *values
+	keys     Keys
+	digester Digester
+	policy   Policy
+}
+
+// Pass ends masking: the result resolves the placeholders of every file that
+// was read so far.
+func (m *Masker) Pass(policy Policy) *Masked {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &Masked{values: m.values, keys: m.keys, digester: m.digester, policy: policy}
+}
+
+// Gated is what the gate lets through and what it does not.
+type Gated struct {
+	Objects  []Object
+	Refused  []Refusal // in the order of objects
+	Warnings []Refusal // let through all the same
+}
+
+// Gate checks rendered objects. Nothing of a refused object may be sent, and
+// nothing may be pruned while there is a refusal. The objects are not changed.
+func (m *Masked) Gate(objects []*unstructured.Unstructured) Gated {
+	var out Gated
+	for _, u := range objects {
+		g := &gate{masked: m, object: describe(u)}
+		g.target.Namespace, g.target.Name = g.place(u)
+		g.target.Group, g.target.Kind = u.GroupVersionKind().Group, u.GetKind()
+		if isSealedSecret(u) {
+			g.target.Group, g.target.Kind = "", "Secret"
+		}
+		var o Object
+		if isSealedSecret(u) {
+			o = g.sealedSecret(u)
+		} else {
+			o = g.plain(u.DeepCopy())
+		}
+		out.Warnings = append(out.Warnings, g.warnings...)
+		if g.refusal != nil {
+			out.Refused = append(out.Refused, *g.refusal)
+			continue
+		}
+		o.masked = m
+		out.Objects = append(out.Objects, o)
+	}
+	return out
+}
+
+// gate judges one object; the first refusal counts.
+type gate struct {
+	masked   *Masked
+	object   string
+	target   Target
+	refusal  *Refusal
+	warnings []Refusal
+}
+
+func (g *gate) refuse(reason Reason, field, format string, args ...any) {
+	if g.refusal == nil {
+		g.refusal = &Refusal{Object: g.object, Target: g.target, Field: field, Reason: reason, Message: fmt.Sprintf(format, args...)}
+	}
+}
+
+func (g *gate) plain(u *unstructured.Unstructured) Object {
+	g.reserved(u)
+	if _, ok := u.Object["sops"]; ok {
+		g.refuse(ReasonStillSealed, "sops", "the object carries sops metadata but its file was not opened; is it one of several documents in a file that sops itself would refuse?")
+	}
+	if isSecret(u) {
+		g.secretData(u)
+	}
+	g.rest(u.Object, "", isSecret(u))
+	if g.refusal != nil {
+		return Object{}
+	}
+	if isSecret(u) {
+		g.bindings(u)
+	}
+	b, err := json.Marshal(u.Object)
+	if err != nil {
+		g.refuse(ReasonInvalidSecret, "", "can not be written as JSON")
+		return Object{}
+	}
+	return Object{Masked: u, Input: g.masked.digester.Digest("input", b)}
+}
+
+func (g *gate) reserved(u *unstructured.Unstructured) {
+	if _, ok := u.GetLabels()[keyLabel]; ok {
+		g.refuse(ReasonReserved, "metadata.labels", "the label %s marks gitseal's private keys and may not come from git", keyLabel)
+	}
+}
+
+// secretData turns stringData into data and judges each value of it.
+func (g *gate) secretData(u *unstructured.Unstructured) {
+	data, err := secretValues(u)
+	if err != nil {
+		g.refuse(ReasonInvalidSecret, err.field, "%s", err.what)
+		return
+	}
+	if len(data) > 0 {
+		u.Object["data"] = data
+	} else {
+		delete(u.Object, "data")
+	}
+	delete(u.Object, "stringData")
+	allowed := g.masked.policy.Plaintext
+	for _, key := range sortedKeys(data) {
+		field := "data." + key
+		text := data[key].(string)
+		masked, clear := splitData(text)
+		switch {
+		case strings.HasPrefix(text, encHead) || strings.HasPrefix(clear, encHead):
+			g.refuse(ReasonStillSealed, field, "the value is still sealed; the sops metadata of its file is missing or was not recognised")
+		case masked != "":
+			g.token(masked, field)
+		case text == "" || u.Object["type"] == "kubernetes.io/service-account-token":
+		case allowed == PlaintextAllow:
+		case allowed == PlaintextWarn:
+			if u.GetAnnotations()[plaintextAnnotation] != "allow" {
+				g.warnings = append(g.warnings, Refusal{Object: g.object, Target: g.target, Field: field, Reason: ReasonPlaintextSecret, Message: "the value lies in git in the clear"})
+			}
+		default:
+			g.refuse(ReasonPlaintextSecret, field, "the value lies in git in the clear; seal the file with `seal encrypt`, or let it pass with --plaintext-secrets Warn and the annotation %s: allow", plaintextAnnotation)
+		}
+	}
+}
+
+// token checks that a placeholder can be resolved.
+func (g *gate) token(token, field string) {
+	if _, ok := g.masked.values.text[token]; ok {
+		return
+	}
+	if file, ok := g.masked.values.missing[token]; ok {
+		g.refuse(ReasonNotOpened, field, "its value comes from %s, which could not be opened", file)
+		return
+	}
+	g.refuse(ReasonPlaceholderBroken, field, "%v", errUnknown)
+}
+
+// rest walks everything but a Secret's data: no placeholder, no sealed value.
+func (g *gate) rest(v any, path string, skipData bool) {
+	if g.refusal != nil {
+		return
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range sortedKeys(v) {
+			if skipData && path == "" && k == "data" {
+				continue
+			}
+			g.scalar(k, join(path, k))
+			g.rest(v[k], join(path, k), skipData)
+		}
+	case []any:
+		for i, item := range v {
+			g.rest(item, path+"["+strconv.Itoa(i)+"]", skipData)
+		}
+	case string:
+		g.scalar(v, path)
+	}
+}
+
+func (g *gate) scalar(text, path string) {
+	if strings.HasPrefix(text, encHead) {
+		g.refuse(ReasonStillSealed, path, "the value is still sealed; only files that sops metadata belongs to are opened")
+		return
+	}
+	token := findToken(text)
+	if token == "" {
+		if headPattern.MatchString(text) && g.masked.keys != nil && strings.Contains(text, openedHead) {
+			g.refuse(ReasonPlaceholderBroken, path, "%v", errFragment)
+		}
+		return
+	}
+	if file, ok := g.masked.values.missing[token]; ok {
+		g.refuse(ReasonNotOpened, path, "it was rendered from %s, which could not be opened", file)
+		return
+	}
+	switch path {
+	case "apiVersion", "kind", "metadata.name", "metadata.namespace":
+		g.refuse(ReasonStructureSealed, path, "%s seals this field, which must stay readable; seal it again with encrypted_regex: %s", g.masked.values.file(token), crypto.KubernetesSelector)
+	default:
+		g.refuse(ReasonPlaceholderOutsideSecret, path, "a sealed value of %s would be shown here; sealed values may only go into a Secret's data or stringData", g.masked.values.file(token))
+	}
+}
+
+var generatedSuffix = regexp.MustCompile(`-[bcdfghkmt2456789]{10}$`)
+
+// bindings compares the place of each value with the binding of the file that
+// it came from. A generated name counts without its suffix.
+func (g *gate) bindings(u *unstructured.Unstructured) {
+	data, _ := u.Object["data"].(map[string]any)
+	for _, key := range sortedKeys(data) {
+		field := "data." + key
+		for _, token := range tokensOf(data[key].(string)) {
+			if !g.allowed(u, g.masked.values.origins[token]) {
+				g.refuseBinding(u, field, g.masked.values.origins[token])
+			}
+		}
+	}
+}
+
+func (g *gate) allowed(u *unstructured.Unstructured, origins []origin) bool {
+	ns, name := g.place(u)
+	for _, o := range origins {
+		if o.binding == "" {
+			if g.masked.policy.Binding != BindingRequired {
+				return true
+			}
+			continue
+		}
+		if o.binding.Allows(ns, name) || o.binding.Allows(ns, generatedSuffix.ReplaceAllString(name, "")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *gate) place(u *unstructured.Unstructured) (namespace, name string) {
+	namespace = u.GetNamespace()
+	if namespace == "" {
+		namespace = g.masked.policy.Namespace
+	}
+	return namespace, u.GetName()
+}
+
+func (g *gate) refuseBinding(u *unstructured.Unstructured, field string, origins []origin) {
+	ns, name := g.place(u)
+	name = generatedSuffix.ReplaceAllString(name, "")
+	if len(origins) == 0 {
+		g.refuse(ReasonPlaceholderBroken, field, "%v", errUnknown)
+		return
+	}
+	o := origins[0]
+	if o.binding == "" {
+		g.refuse(ReasonBindingMissing, field, "%s says of no object that its values are for it, and the policy requires that; seal it again with --for %s/%s", o.file, ns, name)
+		return
+	}
+	g.refuse(ReasonBindingMismatch, field, "%s was sealed for %s, not for %s/%s; seal it again with --for %s/%s", o.file, o.binding, ns, name, ns, name)
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// tokensOf lists the tokens in a data value, as text and inside its base64.
+func tokensOf(text string) []string {
+	if found := tokenPattern.FindAllString(text, -1); found != nil {
+		return found
+	}
+	plain, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(text))
+	if err != nil {
+		return nil
+	}
+	if found := tokenPattern.FindAllString(string(plain), -1); found != nil {
+		return found
+	}
+	if inner, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(string(plain))); err == nil {
+		return tokenPattern.FindAllString(string(inner), -1)
+	}
+	return nil
+}
+
+// splitData returns the first token of a data value, or its text in the clear.
+func splitData(text string) (token, clear string) {
+	if found := tokensOf(text); len(found) > 0 {
+		return found[0], ""
+	}
+	if plain, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(text)); err == nil {
+		return "", string(plain)
+	}
+	return "", text
+}

@@ -1,0 +1,94 @@
+package decrypt
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// Object is one rendered object that passed the gate. It holds placeholders
+// only, so it may be printed and logged.
+type Object struct {
+	// Masked is what git says. A Secret has no stringData: it was turned into
+	// data, because an apply of stringData owns that field only. For a
+	// SealedSecret it is the Secret that it stands for, without values.
+	// It must not be changed.
+	Masked *unstructured.Unstructured
+	// Input is a keyed digest of everything that decides the body: the masked
+	// object or, for a SealedSecret, its ciphertext and the keys that are held.
+	// An equal Input means an equal body, without opening anything.
+	Input string
+
+	masked *Masked
+	sealed *sealedSecret // nil unless it came from a SealedSecret
+}
+
+// GroupVersionKind is that of the object that is applied.
+func (o Object) GroupVersionKind() schema.GroupVersionKind { return o.Masked.GroupVersionKind() }
+
+// Namespace is empty for cluster-scoped objects and where git named none.
+func (o Object) Namespace() string { return o.Masked.GetNamespace() }
+
+// Name is the object's name.
+func (o Object) Name() string { return o.Masked.GetName() }
+
+// String is Kind/namespace/name, for messages.
+func (o Object) String() string { return describe(o.Masked) }
+
+// CarriesPlaintext reports whether Body reveals sealed values, so that the
+// server's answers to it must not be repeated.
+func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) }
+
+// Body is the JSON to send, with labels added and values put back, and a keyed
+// digest of it. Errors are safe to print and name the field and its source.
+func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
+	u := o.Masked.DeepCopy()
+	if o.sealed != nil {
+		if err := o.sealed.open(u, o.masked.keys.CertificateKeys()); err != nil {
+			return crypto.Secret{}, "", fmt.Errorf("%s: %w", o, err)
+		}
+	} else if isSecret(u) {
+		if err := o.masked.putBackSecret(u); err != nil {
+			return crypto.Secret{}, "", fmt.Errorf("%s: %w", o, err)
+		}
+	}
+	all := u.GetLabels()
+	if all == nil {
+		all = map[string]string{}
+	}
+	for k, v := range labels {
+		all[k] = v
+	}
+	u.SetLabels(all)
+	b, err := json.Marshal(u.Object)
+	if err != nil {
+		return crypto.Secret{}, "", fmt.Errorf("%s: can not be written as JSON", o)
+	}
+	return crypto.NewSecret(b), o.masked.digester.Digest("body", b), nil
+}
+
+func describe(u *unstructured.Unstructured) string {
+	if ns := u.GetNamespace(); ns != "" {
+		return u.GetKind() + "/" + ns + "/" + u.GetName()
+	}
+	return u.GetKind() + "/" + u.GetName()
+}
+
+func isSecret(u *unstructured.Unstructured) bool {
+	gvk := u.GroupVersionKind()
+	return gvk.Kind == "Secret" && gvk.Group == ""
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

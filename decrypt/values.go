@@ -1,0 +1,125 @@
+package decrypt
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// origin is a sealed leaf that a token came from.
+type origin struct {
+	file    string
+	path    string
+	binding crypto.Binding
+}
+
+// values remembers what the tokens of one pass stand for.
+type values struct {
+	text    map[string]crypto.Secret
+	origins map[string][]origin
+	whole   map[[sha256.Size]byte]wholeFile // exact masked content → exact plain content
+	missing map[string]string               // token of an unopened leaf → its file
+}
+
+type wholeFile struct {
+	plain   crypto.Secret
+	file    string
+	binding crypto.Binding
+	clash   string // another file with the same masked and other plain content
+}
+
+func newValues() *values {
+	return &values{
+		text: map[string]crypto.Secret{}, origins: map[string][]origin{},
+		whole: map[[sha256.Size]byte]wholeFile{}, missing: map[string]string{},
+	}
+}
+
+func (v *values) add(token string, text crypto.Secret, from origin) {
+	v.text[token] = text
+	if !slices.Contains(v.origins[token], from) {
+		v.origins[token] = append(v.origins[token], from)
+	}
+}
+
+func (v *values) addWhole(masked []byte, file string, plain crypto.Secret, binding crypto.Binding) {
+	if !tokenPattern.Match(masked) {
+		return // nothing sealed in it
+	}
+	key := sha256.Sum256(masked)
+	old, ok := v.whole[key]
+	switch {
+	case !ok:
+		v.whole[key] = wholeFile{plain: plain, file: file, binding: binding}
+	case !old.plain.Equal(plain):
+		old.clash = file
+		v.whole[key] = old
+	}
+}
+
+// file names where a token came from, for messages.
+func (v *values) file(token string) string {
+	if o := v.origins[token]; len(o) > 0 {
+		return o[0].file
+	}
+	return v.missing[token]
+}
+
+// errFragment and errUnknown are about placeholders that do not resolve.
+var (
+	errFragment = errors.New("holds a part of a placeholder: something cut it (a `replacements` delimiter on a sealed value, for instance)")
+	errUnknown  = errors.New("holds a placeholder that this pass did not make")
+)
+
+// putBack replaces each token in text. found collects the tokens.
+func (v *values) putBack(text string, found *[]string) (string, error) {
+	var err error
+	out := tokenPattern.ReplaceAllStringFunc(text, func(token string) string {
+		value, ok := v.text[token]
+		if !ok {
+			if err == nil {
+				err = v.unresolved(token)
+			}
+			return token
+		}
+		*found = append(*found, token)
+		return string(value.Reveal())
+	})
+	if err != nil {
+		return "", err
+	}
+	if headPattern.MatchString(tokenPattern.ReplaceAllString(text, "")) {
+		return "", errFragment
+	}
+	return out, nil
+}
+
+func (v *values) unresolved(token string) error {
+	if f, ok := v.missing[token]; ok {
+		return &unopenedError{file: f}
+	}
+	return errUnknown
+}
+
+// unopenedError says that a value is needed that could not be opened.
+type unopenedError struct{ file string }
+
+func (e *unopenedError) Error() string {
+	return fmt.Sprintf("needs a sealed value of %s, which could not be opened", e.file)
+}
+
+// wholeOf returns the plain file that text stands for as a whole.
+func (v *values) wholeOf(text string) (wholeFile, bool, error) {
+	if !strings.Contains(text, openedHead) {
+		return wholeFile{}, false, nil
+	}
+	w, ok := v.whole[sha256.Sum256([]byte(text))]
+	if ok && w.clash != "" {
+		return w, true, fmt.Errorf("stands for either %s or %s: the two files differ only in their comments; change a key in one of them", w.file, w.clash)
+	}
+	return w, ok, nil
+}

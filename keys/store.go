@@ -1,0 +1,227 @@
+package keys
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// Store keeps keys in Secrets of one namespace. Safe for concurrent use, and
+// for use by several agents at once.
+type Store struct {
+	Client    kubernetes.Interface
+	Namespace string
+	// DecryptionSecret names a Secret of the namespace whose *.agekey entries
+	// open files too, as people who come from Flux have it. "" for none.
+	DecryptionSecret string
+	Now              func() time.Time
+}
+
+// Ensure loads the keys, and makes the first generation and the token key where
+// there are none. Two agents that do so at once end with the same ones: the
+// names are fixed, and the loser of the create reads what the winner made.
+func (s Store) Ensure(ctx context.Context) (*Ring, error) {
+	ctx = unlogged(ctx)
+	if err := s.ensureNamespace(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.ensureToken(ctx); err != nil {
+		return nil, err
+	}
+	ring, err := s.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(ring.Generations) > 0 {
+		return ring, nil
+	}
+	g := Generation{Number: 1, State: Active}
+	if g.Identity, err = crypto.GenerateIdentity(); err != nil {
+		return nil, err
+	}
+	if g.Certificate, err = crypto.GenerateCertificateKey(s.Now()); err != nil {
+		return nil, err
+	}
+	_, err = s.Client.CoreV1().Secrets(s.Namespace).Create(ctx, g.secret(s.Namespace), metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return nil, s.apiError("create the first key generation", err)
+	}
+	return s.Load(ctx)
+}
+
+// Load reads the keys that are there. A key Secret that can not be read fails
+// the whole: the agent must not go on as if the key did not exist.
+func (s Store) Load(ctx context.Context) (*Ring, error) {
+	ctx = unlogged(ctx)
+	list, err := s.Client.CoreV1().Secrets(s.Namespace).List(ctx, metav1.ListOptions{LabelSelector: StateLabel})
+	if err != nil {
+		return nil, s.apiError("list key Secrets", err)
+	}
+	ring := &Ring{}
+	for i := range list.Items {
+		g, err := parseGeneration(&list.Items[i])
+		if err != nil {
+			return nil, err
+		}
+		ring.Generations = append(ring.Generations, g)
+	}
+	slices.SortFunc(ring.Generations, func(a, b Generation) int { return cmp.Compare(b.Number, a.Number) })
+	token, err := s.Client.CoreV1().Secrets(s.Namespace).Get(ctx, TokenSecret, metav1.GetOptions{})
+	if err != nil {
+		return nil, s.apiError("read the token key "+TokenSecret, err)
+	}
+	if len(token.Data[tokenDataKey]) != tokenKeyBytes {
+		return nil, fmt.Errorf("secret %s/%s: %s is not %d bytes long; restore it from a backup", s.Namespace, TokenSecret, tokenDataKey, tokenKeyBytes)
+	}
+	ring.Token = crypto.NewSecret(token.Data[tokenDataKey])
+	if s.DecryptionSecret != "" {
+		if ring.foreign, err = s.loadForeign(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return ring, nil
+}
+
+func (s Store) loadForeign(ctx context.Context) ([]crypto.Identity, error) {
+	sec, err := s.Client.CoreV1().Secrets(s.Namespace).Get(ctx, s.DecryptionSecret, metav1.GetOptions{})
+	if err != nil {
+		return nil, s.apiError("read the decryption Secret "+s.DecryptionSecret, err)
+	}
+	var out []crypto.Identity
+	for _, k := range slices.Sorted(maps.Keys(sec.Data)) {
+		if !strings.HasSuffix(k, ".agekey") {
+			continue
+		}
+		ids, err := crypto.ParseIdentities(crypto.NewSecret(sec.Data[k]))
+		if err != nil {
+			return nil, fmt.Errorf("secret %s/%s, key %s: %w", s.Namespace, s.DecryptionSecret, k, err)
+		}
+		out = append(out, ids...)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("secret %s/%s holds no *.agekey entry", s.Namespace, s.DecryptionSecret)
+	}
+	return out, nil
+}
+
+func (s Store) ensureNamespace(ctx context.Context) error {
+	_, err := s.Client.CoreV1().Namespaces().Get(ctx, s.Namespace, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.Namespace}}
+		_, err = s.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+	}
+	// An identity without rights on namespaces can do without, where it exists.
+	if err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsForbidden(err) {
+		return nil
+	}
+	return s.apiError("create the namespace", err)
+}
+
+func (s Store) ensureToken(ctx context.Context) error {
+	secrets := s.Client.CoreV1().Secrets(s.Namespace)
+	_, err := secrets.Get(ctx, TokenSecret, metav1.GetOptions{})
+	if err == nil {
+		return nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return s.apiError("read the token key "+TokenSecret, err)
+	}
+	key := make([]byte, tokenKeyBytes)
+	if _, err := rand.Read(key); err != nil {
+		return fmt.Errorf("make a token key: %w", err)
+	}
+	_, err = secrets.Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: TokenSecret, Namespace: s.Namespace},
+		Data:       map[string][]byte{tokenDataKey: key},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return s.apiError("create the token key "+TokenSecret, err)
+	}
+	return nil
+}
+
+// Publish writes the public halves into the ConfigMap gitseal-keys, which it
+// lets every authenticated user read. It sends nothing where all is right.
+// warning is set where the identity may not manage that permission.
+func (s Store) Publish(ctx context.Context, p Public) (changed bool, warning error, err error) {
+	configMaps := s.Client.CoreV1().ConfigMaps(s.Namespace)
+	want := p.data()
+	cm, err := configMaps.Get(ctx, PublicConfigMap, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		cm = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: PublicConfigMap, Namespace: s.Namespace}, Data: want}
+		_, err = configMaps.Create(ctx, cm, metav1.CreateOptions{})
+		changed = true
+	case err == nil && (!maps.Equal(cm.Data, want) || len(cm.BinaryData) > 0):
+		cm.Data, cm.BinaryData = want, nil
+		_, err = configMaps.Update(ctx, cm, metav1.UpdateOptions{})
+		changed = true
+	}
+	if err != nil {
+		return false, nil, s.apiError("publish the public keys in ConfigMap "+PublicConfigMap, err)
+	}
+	return changed, s.allowReading(ctx), nil
+}
+
+func (s Store) allowReading(ctx context.Context) error {
+	meta := metav1.ObjectMeta{Name: PublicConfigMap + "-reader", Namespace: s.Namespace}
+	role := &rbacv1.Role{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{
+		APIGroups: []string{""}, Resources: []string{"configmaps"}, ResourceNames: []string{PublicConfigMap}, Verbs: []string{"get"},
+	}}}
+	binding := &rbacv1.RoleBinding{ObjectMeta: meta,
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: meta.Name},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: "system:authenticated"}},
+	}
+	rbac := s.Client.RbacV1()
+	if _, err := rbac.RoleBindings(s.Namespace).Get(ctx, meta.Name, metav1.GetOptions{}); err == nil {
+		return nil
+	}
+	if _, err := rbac.Roles(s.Namespace).Create(ctx, role, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return s.apiError("let authenticated users read ConfigMap "+PublicConfigMap, err)
+	}
+	if _, err := rbac.RoleBindings(s.Namespace).Create(ctx, binding, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return s.apiError("let authenticated users read ConfigMap "+PublicConfigMap, err)
+	}
+	return nil
+}
+
+// FetchPublic reads what Publish wrote.
+func FetchPublic(ctx context.Context, client kubernetes.Interface, namespace string) (Public, error) {
+	cm, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, PublicConfigMap, metav1.GetOptions{})
+	if err != nil {
+		return Public{}, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, PublicConfigMap, err)
+	}
+	p, err := ParsePublic(cm.Data)
+	if err != nil {
+		return Public{}, fmt.Errorf("configmap %s/%s: %w", namespace, PublicConfigMap, err)
+	}
+	return p, nil
+}
+
+// apiError keeps only the reason of a server's answer about a Secret.
+func (s Store) apiError(doing string, err error) error {
+	if reason := apierrors.ReasonForError(err); reason != metav1.StatusReasonUnknown {
+		return fmt.Errorf("%s in namespace %s: the API server says %s", doing, s.Namespace, reason)
+	}
+	return fmt.Errorf("%s in namespace %s: %w", doing, s.Namespace, err)
+}
+
+// unlogged keeps request and response bodies out of client-go's log, which
+// prints them at high verbosity.
+func unlogged(ctx context.Context) context.Context {
+	return klog.NewContext(ctx, klog.Logger{})
+}

@@ -1,0 +1,166 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/gitseal/gitseal/apply"
+)
+
+const (
+	firstRetry  = time.Second
+	maxRetry    = 5 * time.Minute
+	calm        = 10 * time.Minute // after so long without drift an object counts as peaceful again
+	fightAfter  = 5                // corrections in a row before it is called a fight
+	firstRepair = time.Second
+)
+
+// Run makes passes until ctx ends: at once, then at every interval, and sooner
+// after a failure. Drift is repaired when it is seen. observe is told of every
+// pass that did something; it may be nil.
+func (s *Sync) Run(ctx context.Context, observe func(Report)) {
+	retry := time.Duration(0)
+	fights := map[apply.ID]*fight{}
+	waiting := map[apply.ID]string{} // drifted, but not due yet
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		var wake <-chan struct{}
+		if s.runner.Drift != nil {
+			wake = s.runner.Drift.Wake()
+		}
+		due := time.NewTimer(time.Hour)
+		if at, ok := earliest(waiting, fights); ok {
+			due.Reset(time.Until(at))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+			r := s.Pass(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			s.logPass(r)
+			if observe != nil && !(r.Idle && len(r.Failures) == 0) {
+				observe(r)
+			}
+			wait := s.cfg.Interval
+			if len(r.Failures) > 0 {
+				retry = min(max(2*retry, firstRetry), maxRetry)
+				wait = min(retry, wait)
+			} else {
+				retry = 0
+			}
+			next.Reset(wait)
+		case <-wake:
+			s.collect(waiting)
+			s.repair(ctx, waiting, fights, observe)
+		case <-due.C:
+			s.repair(ctx, waiting, fights, observe)
+		}
+		due.Stop()
+	}
+}
+
+// fight counts how often one object had to be put back.
+type fight struct {
+	count int
+	last  time.Time
+	next  time.Time // not before
+}
+
+func earliest(waiting map[apply.ID]string, fights map[apply.ID]*fight) (time.Time, bool) {
+	var at time.Time
+	for id := range waiting {
+		f := fights[id]
+		if f == nil {
+			return time.Now(), true
+		}
+		if at.IsZero() || f.next.Before(at) {
+			at = f.next
+		}
+	}
+	return at, !at.IsZero()
+}
+
+func (s *Sync) collect(waiting map[apply.ID]string) {
+	for id, why := range s.runner.Drift.Take() {
+		if s.cfg.Drift == ReportOnly {
+			s.log.Warn("drift", "object", id.String(), "why", why)
+			continue
+		}
+		waiting[id] = why
+	}
+}
+
+// repair applies what is due again: the first time at once, then with growing
+// pauses, so that two writers who disagree do not keep the API server busy.
+func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights map[apply.ID]*fight, observe func(Report)) {
+	now := time.Now()
+	due := map[apply.ID]string{}
+	for id, why := range waiting {
+		f := fights[id]
+		if f == nil || now.Sub(f.last) > calm {
+			f = &fight{}
+			fights[id] = f
+		}
+		if now.Before(f.next) {
+			continue
+		}
+		due[id] = why
+		delete(waiting, id)
+		f.count++
+		f.last = now
+		f.next = now.Add(min(firstRepair<<min(f.count-1, 10), maxRetry))
+		if f.count == fightAfter {
+			s.log.Warn("fighting over an object: another writer keeps changing it", "object", id.String(), "why", why, "corrections", f.count)
+		}
+	}
+	if len(due) == 0 {
+		return
+	}
+	start := time.Now()
+	res, err := s.runner.Repair(ctx, s.inventory, s.desired, due)
+	s.inventory = res.Inventory
+	r := Report{Commit: s.applied, Stages: map[Stage]time.Duration{}, Took: time.Since(start)}
+	r.addResult(res)
+	if err != nil {
+		r.fail(Apply, err)
+		s.loaded = false
+	}
+	if len(r.Failures) > 0 {
+		s.applied = "" // the next pass looks at everything again
+	}
+	for _, d := range r.Done {
+		s.log.Info("drift corrected", "object", d.ID.String(), "why", d.Reason)
+	}
+	s.logFailures(r)
+	if observe != nil {
+		observe(r)
+	}
+}
+
+func (s *Sync) logPass(r Report) {
+	s.logFailures(r)
+	for _, w := range r.Warnings {
+		s.log.Warn("let through", "what", w)
+	}
+	if len(r.Done) == 0 {
+		s.log.Debug("pass", "commit", r.Commit, "idle", r.Idle, "took", r.Took)
+		return
+	}
+	s.log.Info("applied", "commit", r.Commit, "ref", r.Ref, "objects", r.Objects,
+		"created", r.Count(apply.Create), "changed", r.Count(apply.Change), "pruned", r.Count(apply.Prune),
+		"requests", r.Requests, "took", r.Took.Round(time.Millisecond))
+	for _, d := range r.Done {
+		s.log.Debug("object", "id", d.ID.String(), "action", string(d.Action), "why", d.Reason)
+	}
+}
+
+func (s *Sync) logFailures(r Report) {
+	for _, err := range r.Failures {
+		s.log.Log(context.Background(), slog.LevelError, "failed", "commit", r.Commit, "error", err.Error())
+	}
+}

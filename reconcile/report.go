@@ -1,0 +1,110 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gitseal/gitseal/apply"
+	"github.com/gitseal/gitseal/decrypt"
+)
+
+// Stage is a step of a pass; a failure names the one it happened in.
+type Stage string
+
+// The stages, in their order.
+const (
+	Fetch   Stage = "fetch"
+	Keys    Stage = "keys"
+	Decrypt Stage = "decrypt"
+	Build   Stage = "build"
+	Gate    Stage = "gate"
+	Plan    Stage = "plan"
+	Apply   Stage = "apply"
+	Prune   Stage = "prune"
+)
+
+// StageError is a failure of a whole stage, or of one object or file in it.
+type StageError struct {
+	Stage Stage
+	Err   error
+}
+
+func (e *StageError) Error() string { return string(e.Stage) + ": " + e.Err.Error() }
+func (e *StageError) Unwrap() error { return e.Err }
+
+// Report says what a pass did. It holds names, counts and public fingerprints.
+type Report struct {
+	Commit  string // hash; "" if none was ever fetched
+	Ref     string
+	Subject string
+	Took    time.Duration
+	Stages  map[Stage]time.Duration
+
+	Idle     bool // nothing was to be done
+	Objects  int  // that git holds
+	Done     []apply.Done
+	Left     int // objects that needed no request
+	Requests int // sent to the cluster for objects
+
+	Failures     []error // each a *StageError
+	Warnings     []string
+	PruneBlocked string
+}
+
+// Err joins the failures; nil means that everything git holds is applied.
+func (r Report) Err() error { return errors.Join(r.Failures...) }
+
+// Count returns how many objects were created, changed or pruned.
+func (r Report) Count(a apply.Action) int {
+	n := 0
+	for _, d := range r.Done {
+		if d.Action == a {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *Report) fail(stage Stage, err error) {
+	r.Failures = append(r.Failures, &StageError{stage, err})
+}
+
+func (r *Report) addGated(g decrypt.Gated, problems []decrypt.Problem) {
+	for _, p := range problems {
+		r.fail(Decrypt, p)
+	}
+	for _, x := range g.Refused {
+		r.fail(Gate, x)
+	}
+	for _, w := range g.Warnings {
+		r.Warnings = append(r.Warnings, w.Error())
+	}
+}
+
+func (r *Report) addResult(res apply.Result) {
+	r.Done = append(r.Done, res.Done...)
+	r.Requests += res.Requests
+	for _, f := range res.Failed {
+		r.fail(Apply, f)
+	}
+	for _, f := range res.Waiting {
+		r.fail(Apply, f)
+	}
+	for _, f := range res.Kept {
+		r.fail(Prune, f)
+	}
+}
+
+// incomplete says why the objects may not be all that git holds, or "".
+func incomplete(problems []decrypt.Problem, refused []decrypt.Refusal, unknown []apply.Failure) string {
+	switch {
+	case len(problems) > 0:
+		return fmt.Sprintf("%s could not be opened", problems[0].File)
+	case len(refused) > 0:
+		return fmt.Sprintf("%s was refused", refused[0].Object)
+	case len(unknown) > 0:
+		return fmt.Sprintf("%s is of an unknown kind", unknown[0].ID)
+	}
+	return ""
+}

@@ -1,0 +1,216 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/gitseal/gitseal/apply"
+	"github.com/gitseal/gitseal/build"
+	"github.com/gitseal/gitseal/decrypt"
+	"github.com/gitseal/gitseal/keys"
+	"github.com/gitseal/gitseal/source"
+)
+
+// DriftMode is what happens to drift.
+type DriftMode string
+
+// The modes.
+const (
+	Correct    DriftMode = "Correct"
+	ReportOnly DriftMode = "Report"
+)
+
+// Config is one Sync. Useful zero values: no prune limit but the default one,
+// the default policy, drift corrected.
+type Config struct {
+	Owner               apply.Owner
+	SourceName          string // URL, for the inventory and messages; no credentials
+	Path                string
+	TargetNamespace     string // for objects that name none
+	Policy              decrypt.Policy
+	Prune               bool
+	PruneLimit          apply.PruneLimit
+	PruneConfirm        string // a commit for which PruneLimit does not hold
+	ConfirmSourceChange bool
+	Drift               DriftMode
+	Interval            time.Duration // between looks at git
+}
+
+// Fetcher is git, as package source has it.
+type Fetcher interface {
+	Fetch(ctx context.Context) (*source.Commit, bool, error)
+	Last() *source.Commit
+}
+
+// KeyLoader is the key store, as package keys has it.
+type KeyLoader interface {
+	Load(ctx context.Context) (*keys.Ring, error)
+}
+
+// Sync carries out passes. Not safe for concurrent use.
+type Sync struct {
+	cfg    Config
+	source Fetcher
+	keys   KeyLoader
+	runner *apply.Runner
+	log    *slog.Logger
+
+	loaded    bool // the inventory was read
+	inventory apply.Inventory
+	desired   []apply.Desired // of the last pass that got so far
+	applied   string          // the commit that was applied without a failure
+}
+
+// New makes a Sync; nothing is read yet. runner.Drift may be nil: then drift is
+// looked for once in each pass, instead of watched.
+func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Logger) *Sync {
+	if cfg.TargetNamespace == "" {
+		cfg.TargetNamespace = "default"
+	}
+	cfg.Policy.Namespace = cfg.TargetNamespace
+	return &Sync{cfg: cfg, source: f, keys: k, runner: runner, log: log}
+}
+
+// Pass brings the cluster to what git holds. Where git can not be reached it
+// works on the last good commit. The report is complete also after a failure.
+func (s *Sync) Pass(ctx context.Context) Report {
+	start := time.Now()
+	r := Report{Stages: map[Stage]time.Duration{}}
+	s.pass(ctx, &r)
+	r.Took = time.Since(start)
+	return r
+}
+
+func (s *Sync) pass(ctx context.Context, r *Report) {
+	timed := func(stage Stage) func() {
+		t := time.Now()
+		return func() { r.Stages[stage] += time.Since(t) }
+	}
+	stop := timed(Fetch)
+	commit, _, err := s.source.Fetch(ctx)
+	stop()
+	if err != nil {
+		r.fail(Fetch, err)
+		if commit = s.source.Last(); commit == nil {
+			return
+		}
+	}
+	r.Commit, r.Ref, r.Subject = commit.Hash, commit.Ref, commit.Subject
+	if s.runner.Drift != nil && s.applied == commit.Hash {
+		r.Idle = true
+		return
+	}
+	if err := s.loadInventory(ctx); err != nil {
+		r.fail(Plan, err)
+		return
+	}
+	stop = timed(Keys)
+	ring, err := s.keys.Load(ctx)
+	stop()
+	if err != nil {
+		r.fail(Keys, err)
+		return
+	}
+	digester, err := decrypt.NewDigester(ring.Token, s.cfg.Owner.Namespace, s.cfg.Owner.Name)
+	if err != nil {
+		r.fail(Keys, err)
+		return
+	}
+	masker := decrypt.NewMasker(commit.Tree, ring, digester)
+	stop = timed(Build)
+	objects, err := build.Run(ctx, masker, s.cfg.Path, build.AsWritten)
+	stop()
+	if fatal := masker.Err(); fatal != nil {
+		r.fail(Decrypt, fatal)
+		return
+	}
+	if err != nil {
+		for _, p := range masker.Problems() {
+			r.fail(Decrypt, p)
+		}
+		r.fail(Build, err)
+		return
+	}
+	stop = timed(Gate)
+	gated := masker.Pass(s.cfg.Policy).Gate(objects)
+	stop()
+	r.Objects = len(objects)
+	r.addGated(gated, masker.Problems())
+	s.apply(ctx, r, commit.Hash, gated, masker.Problems(), timed)
+}
+
+func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decrypt.Gated, problems []decrypt.Problem, timed func(Stage) func()) {
+	stop := timed(Plan)
+	desired, unknown := s.runner.Cluster.Resolve(gated.Objects, s.cfg.TargetNamespace)
+	for _, f := range unknown {
+		r.fail(Plan, f)
+	}
+	drifted, err := s.drifted(ctx)
+	if err != nil {
+		stop()
+		r.fail(Plan, err)
+		return
+	}
+	plan := apply.NewPlan(apply.PlanInput{
+		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted,
+		Source:     s.cfg.SourceName + "//" + s.cfg.Path,
+		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused),
+		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
+		ConfirmSourceChange: s.cfg.ConfirmSourceChange,
+	})
+	stop()
+	stop = timed(Apply)
+	res, err := s.runner.Run(ctx, plan, commit)
+	stop()
+	s.inventory, s.desired = res.Inventory, plan.Desired
+	r.addResult(res)
+	r.Left = plan.Count(apply.Leave)
+	if err != nil {
+		r.fail(Apply, err)
+		s.loaded = false // what is stored is not known for sure
+	}
+	if s.cfg.Prune && plan.PruneBlocked != "" {
+		r.PruneBlocked = plan.PruneBlocked
+		if len(r.Failures) == 0 {
+			r.fail(Prune, fmt.Errorf("%d objects were not pruned: %s", plan.Count(apply.Blocked), plan.PruneBlocked))
+		}
+	}
+	if len(r.Failures) == 0 {
+		s.applied = commit
+	}
+}
+
+// drifted is what the watches saw or, without watches, what a look shows.
+func (s *Sync) drifted(ctx context.Context) (map[apply.ID]string, error) {
+	if s.cfg.Drift == ReportOnly {
+		return nil, nil
+	}
+	if s.runner.Drift != nil {
+		return s.runner.Drift.Take(), nil
+	}
+	return s.runner.Survey(ctx, s.inventory)
+}
+
+func (s *Sync) loadInventory(ctx context.Context) error {
+	if s.loaded {
+		return nil
+	}
+	inv, err := s.runner.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	s.inventory, s.loaded = inv, true
+	return nil
+}
+
+// refusedIDs names what the gate did not let through, so that what needs it
+// waits and its entry in the inventory stays.
+func refusedIDs(refused []decrypt.Refusal) []apply.ID {
+	out := make([]apply.ID, 0, len(refused))
+	for _, r := range refused {
+		out = append(out, apply.ID(r.Target))
+	}
+	return out
+}

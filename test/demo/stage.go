@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/gitseal/gitseal/test/harness"
+)
+
+// stage is everything that the steps share.
+type stage struct {
+	bin, dir   string
+	kubeconfig string
+	kubectl    string // "" if there is none
+	cp         *harness.ControlPlane
+	client     kubernetes.Interface
+	git        *harness.GitHTTP
+	repo       *harness.Repo
+	agent      *exec.Cmd
+	agentLog   string
+	namespace  string // of the agent
+	app, tools string // namespaces of the example
+	values     map[string]string
+	rows       []row
+}
+
+type row struct {
+	title    string
+	took     time.Duration
+	requests string
+}
+
+// step is one act of the demo.
+type step struct {
+	title string
+	play  func(ctx context.Context, s *stage) error
+}
+
+const gitUser, gitPassword = "demo", "demo-password"
+
+func newStage(ctx context.Context, bin string) (*stage, error) {
+	s := &stage{namespace: "gitseal-system", app: "quickstart", tools: "quickstart-tools", values: map[string]string{}}
+	var err error
+	if s.bin, err = filepath.Abs(bin); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.MkdirTemp("", "gitseal-demo-"); err != nil {
+		return nil, err
+	}
+	if s.kubeconfig = os.Getenv("KUBECONFIG"); s.kubeconfig != "" {
+		suffix := random(3)
+		s.namespace, s.app, s.tools = "gitseal-demo-"+suffix, "quickstart-"+suffix, "quickstart-tools-"+suffix
+		say("using the cluster of KUBECONFIG, in the namespaces %s, %s and %s, which are removed at the end", s.namespace, s.app, s.tools)
+		s.kubectl, _ = exec.LookPath("kubectl") // it is optional
+	} else {
+		say("starting a real control plane: etcd, kube-apiserver, kube-controller-manager")
+		if s.cp, err = harness.Start(ctx, os.Stderr); err != nil {
+			return nil, err
+		}
+		s.kubeconfig, s.kubectl = s.cp.Kubeconfig, filepath.Join(s.cp.BinDir, "kubectl")
+	}
+	cfg, err := s.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	if s.client, err = kubernetes.NewForConfig(cfg); err != nil {
+		return nil, err
+	}
+	root := filepath.Join(s.dir, "git")
+	if s.repo, err = harness.CreateRepo(ctx, root, "shop"); err != nil {
+		return nil, err
+	}
+	s.git, err = harness.StartGitHTTP(harness.GitHTTPConfig{Root: root, Username: gitUser, Password: gitPassword})
+	return s, err
+}
+
+func (s *stage) restConfig() (*rest.Config, error) {
+	if s.cp != nil {
+		return s.cp.RESTConfig()
+	}
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil).ClientConfig()
+}
+
+// play runs one step and notes its time and the agent's requests.
+func (s *stage) play(ctx context.Context, st step) error {
+	fmt.Printf("\n\033[1m%d. %s\033[0m\n", len(s.rows)+1, st.title)
+	var mark harness.Mark
+	if s.cp != nil {
+		mark = s.cp.Mark()
+	}
+	start := time.Now()
+	if err := st.play(ctx, s); err != nil {
+		return err
+	}
+	r := row{title: st.title, took: time.Since(start), requests: "-"}
+	if s.cp != nil {
+		// Events of the requests that end a step may follow it by a moment.
+		time.Sleep(200 * time.Millisecond)
+		events, err := s.cp.Requests(ctx, mark, func(e harness.AuditEvent) bool { return strings.HasPrefix(e.UserAgent, "gitseal-agent/") })
+		if err != nil {
+			return err
+		}
+		r.requests = fmt.Sprint(len(events))
+	}
+	fmt.Printf("   done in %s\n", r.took.Round(time.Millisecond))
+	s.rows = append(s.rows, r)
+	return nil
+}
+
+func (s *stage) table() {
+	fmt.Printf("\n%-62s %10s %9s\n", "step", "time", "requests")
+	for i, r := range s.rows {
+		fmt.Printf("%-62s %10s %9s\n", fmt.Sprintf("%d. %s", i+1, r.title), r.took.Round(time.Millisecond), r.requests)
+	}
+	fmt.Println("\nrequests: what the agent asked of the API server in that step, from its audit log")
+}
+
+// say tells one line.
+func say(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
+
+// command runs a program in the repository's work tree, shows how, and returns
+// its standard output. What it is given on standard input is not shown.
+func (s *stage) command(ctx context.Context, stdin, name string, args ...string) (string, error) {
+	shown := append([]string{filepath.Base(name)}, args...)
+	fmt.Printf("   \033[2m$ %s\033[0m\n", strings.Join(shown, " "))
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = s.repo.Work
+	cmd.Env = append(harness.GitEnv(), "HOME="+s.dir, "KUBECONFIG="+s.kubeconfig)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w\n%s", strings.Join(shown, " "), err, errOut.String())
+	}
+	for _, line := range strings.Split(strings.TrimSpace(errOut.String()), "\n") {
+		if line != "" {
+			say("%s", line)
+		}
+	}
+	return out.String(), nil
+}
+
+func (s *stage) seal(ctx context.Context, stdin string, args ...string) (string, error) {
+	return s.command(ctx, stdin, filepath.Join(s.bin, "seal"), args...)
+}
+
+// commit commits and pushes everything.
+func (s *stage) commit(message string) error {
+	sha := s.repo.Commit(message)
+	if err := s.repo.Err(); err != nil {
+		return err
+	}
+	say("committed and pushed %.12s: %s", sha, message)
+	return nil
+}
+
+// startAgent starts `agent sync` and leaves it running.
+func (s *stage) startAgent() error {
+	s.agentLog = filepath.Join(s.dir, "agent.log")
+	log, err := os.Create(s.agentLog)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	password := filepath.Join(s.dir, "git-password")
+	if err := os.WriteFile(password, []byte(gitPassword), 0o600); err != nil {
+		return err
+	}
+	args := []string{"sync", "--kubeconfig", s.kubeconfig, "--url", s.git.RepoURL("shop"), "--ref", harness.MainBranch, "--path", "apps",
+		"--namespace", s.namespace, "--name", "demo", "--interval", "1s", "--git-username", gitUser, "--git-password-file", password}
+	fmt.Printf("   \033[2m$ agent sync --url %s --ref main --path apps --namespace %s --interval 1s …\033[0m\n", s.git.RepoURL("shop"), s.namespace)
+	s.agent = exec.Command(filepath.Join(s.bin, "agent"), args...)
+	s.agent.Stdout, s.agent.Stderr = log, log
+	s.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return s.agent.Start()
+}
+
+func (s *stage) showAgentLog() {
+	if b, err := os.ReadFile(s.agentLog); err == nil {
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		fmt.Fprintln(os.Stderr, "the agent's last words:")
+		fmt.Fprintln(os.Stderr, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+	}
+}
+
+// until asks check again and again until it is content.
+func until(ctx context.Context, what string, check func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
+	var last error
+	for {
+		if last = check(ctx); last == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, last)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *stage) close() {
+	if s.agent != nil && s.agent.Process != nil {
+		_ = s.agent.Process.Signal(syscall.SIGTERM) // it may have ended already
+		_ = s.agent.Wait()
+	}
+	if s.git != nil {
+		s.git.Close()
+	}
+	if s.cp != nil {
+		s.cp.Stop()
+	} else if s.client != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		for _, ns := range []string{s.app, s.tools, s.namespace} {
+			say("removing namespace %s", ns)
+			if err := s.client.CoreV1().Namespaces().Delete(ctx, ns, metav1.DeleteOptions{}); err != nil {
+				fmt.Fprintln(os.Stderr, "demo: clean up:", err)
+			}
+		}
+	}
+	_ = os.RemoveAll(s.dir) // a temporary folder
+}
+
+func random(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
