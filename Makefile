@@ -1,0 +1,47 @@
+# `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+V := github.com/gitseal/gitseal/internal/version
+LDFLAGS := -s -w -X $(V).number=$(VERSION) -X $(V).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(V).date=$(shell git log -1 --format=%cI 2>/dev/null)
+
+.PHONY: help build demo test check prepare bench soak clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
+
+build: ## build bin/seal and bin/agent
+	@echo "building bin/seal and bin/agent (some minutes the first time)"
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/seal ./cmd/agent
+
+demo: build ## run the main job on a real control plane, or on the cluster of KUBECONFIG
+	go run ./test/demo -bin bin
+
+prepare: ## build and cache the control plane and the oracles that the tests use
+	go run ./test/harness/prepare
+
+test: prepare ## run all tests
+	cd test/controlplane && go test $(RACE) ./...
+	go test $(RACE) -timeout 30m ./...
+
+check: ## formatting, vet, staticcheck, tidy go.mod
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt these:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	cd test/controlplane && go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+	cd test/controlplane && go mod tidy -diff
+	cd test/oracles && go mod tidy -diff
+
+bench: build prepare ## measure; figures go to docs/benchmarks.md by hand
+	go run ./bench
+
+soak: prepare ## the random tests, many times over
+	GITSEAL_SOAK=$${GITSEAL_SOAK:-300} go test $(RACE) -timeout 120m -run Soak ./...
+
+clean: ## remove what was built here (the cache of the control plane stays)
+	rm -rf bin dist
