@@ -14,6 +14,8 @@ import (
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 
+	"k8s.io/klog/v2"
+
 	"github.com/gitseal/gitseal/apply"
 )
 
@@ -50,7 +52,7 @@ func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, l
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				started = true
-				done <- work(ctx)
+				done <- work(klog.NewContext(ctx, klog.Background()))
 				stop()
 			},
 			OnStoppedLeading: func() {},
@@ -64,7 +66,8 @@ func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, l
 	if err != nil {
 		return fmt.Errorf("prepare the lease: %w", err)
 	}
-	le.Run(electCtx)
+	// The elector's own chatter is left out; the work logs as before.
+	le.Run(klog.NewContext(electCtx, klog.Logger{}))
 	if !started {
 		return ctx.Err()
 	}

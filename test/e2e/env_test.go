@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -287,4 +288,8 @@ func configMap(ns, name, key, value string) string {
 func (e *env) sealSecret(file, name, key, value string) {
 	e.t.Helper()
 	e.seal(value, "secret", "generic", name, "-n", e.app, "--from-file", key+"=-", "-w", file)
+}
+
+func secretObject(name string, data map[string][]byte) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}
 }
