@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -65,6 +66,7 @@ func (s *InventoryStore) prefix() string {
 
 // Load reads all shards and unites them.
 func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
+	ctx = klog.NewContext(ctx, klog.Logger{}) // client-go prints bodies at high verbosity
 	list, err := s.client.CoreV1().Secrets(s.owner.Namespace).List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel + "=" + s.owner.label()})
 	if err != nil {
 		return Inventory{}, fmt.Errorf("read the inventory: %w", err)
@@ -116,6 +118,7 @@ func readShard(sec *corev1.Secret) (shard, []byte, error) {
 // grows; all of them are written before any is removed, so that a crash loses
 // no entry.
 func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
+	ctx = klog.NewContext(ctx, klog.Logger{})
 	n := max(s.shards, 1)
 	for n*entriesPerShard < len(inv.Entries) {
 		n *= 2

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/source"
@@ -38,7 +39,8 @@ func (g gitFlags) credentials(ctx context.Context, client kubernetes.Interface, 
 		if g != (gitFlags{secret: g.secret}) {
 			return source.Credentials{}, fmt.Errorf("--git-secret excludes the other --git-… flags")
 		}
-		s, err := client.CoreV1().Secrets(namespace).Get(ctx, g.secret, metav1.GetOptions{})
+		// Without a logger: client-go prints answers at high verbosity.
+		s, err := client.CoreV1().Secrets(namespace).Get(klog.NewContext(ctx, klog.Logger{}), g.secret, metav1.GetOptions{})
 		if err != nil {
 			return source.Credentials{}, fmt.Errorf("read the repository's credentials: %w", err)
 		}

@@ -164,6 +164,7 @@ func (e *env) withKeys() *env {
 // agent is a running `agent sync`.
 type agent struct {
 	t    *testing.T
+	tmp  string // its TMPDIR
 	cmd  *exec.Cmd
 	done chan struct{}
 	mu   sync.Mutex
@@ -189,8 +190,8 @@ func (e *env) start(more ...string) *agent {
 
 func (e *env) startArgs(args ...string) *agent {
 	e.t.Helper()
-	a := &agent{t: e.t, done: make(chan struct{}), cmd: exec.Command(filepath.Join(e.bin, "agent"), args...)}
-	a.cmd.Env = append(harness.GitEnv(), "HOME="+e.home)
+	a := &agent{t: e.t, tmp: e.t.TempDir(), done: make(chan struct{}), cmd: exec.Command(filepath.Join(e.bin, "agent"), args...)}
+	a.cmd.Env = append(harness.GitEnv(), "HOME="+a.tmp, "TMPDIR="+a.tmp)
 	a.cmd.Stdout, a.cmd.Stderr = a, a
 	if err := a.cmd.Start(); err != nil {
 		e.t.Fatal(err)
