@@ -119,11 +119,14 @@ func (r *Runner) namespaceEmpty(ctx context.Context, ns string, res *Result) err
 			return err
 		}
 		for _, resource := range l.APIResources {
-			if gv.Group == "events.k8s.io" || (gv.Group == "" && resource.Name == "events") || gv.Group == "metrics.k8s.io" {
+			if madeByTheCluster(gv.Group, resource.Name) {
 				continue
 			}
 			res.Requests++
 			found, err := r.Cluster.metadata.Resource(gv.WithResource(resource.Name)).Namespace(ns).List(ctx, metav1.ListOptions{})
+			if apierrors.IsNotFound(err) {
+				continue // the kind went away meanwhile, and its objects with it
+			}
 			if err != nil {
 				return fmt.Errorf("its %s could not be listed: %w", resource.Name, refused(err, false))
 			}
@@ -137,6 +140,17 @@ func (r *Runner) namespaceEmpty(ctx context.Context, ns string, res *Result) err
 	return nil
 }
 
+// madeByTheCluster lists kinds that nobody makes by hand and nobody would miss.
+func madeByTheCluster(group, resource string) bool {
+	switch {
+	case group == "events.k8s.io", group == "metrics.k8s.io", group == "discovery.k8s.io":
+		return true
+	case group == "":
+		return resource == "events" || resource == "endpoints"
+	}
+	return false
+}
+
 // harmless objects are ours, on their way out, made by the cluster for every
 // namespace, or children of another object.
 func (r *Runner) harmless(group, kind string, o metav1.Object) bool {
@@ -144,8 +158,7 @@ func (r *Runner) harmless(group, kind string, o metav1.Object) bool {
 	case o.GetLabels()[SyncLabel] == r.Owner.label(), o.GetDeletionTimestamp() != nil, metav1.GetControllerOf(o) != nil:
 		return true
 	case group == "" && kind == "ConfigMap" && o.GetName() == "kube-root-ca.crt",
-		group == "" && kind == "ServiceAccount" && o.GetName() == "default",
-		group == "" && kind == "Endpoints":
+		group == "" && kind == "ServiceAccount" && o.GetName() == "default":
 		return true
 	}
 	return false

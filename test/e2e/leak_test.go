@@ -127,12 +127,14 @@ func (e *env) filesBelow(dir string) []haystack {
 	return out
 }
 
-// echoPolicy makes the API server refuse a Secret with a text that shows its
-// values, as webhooks and policies in the field do.
-func (e *env) echoPolicy(ctx context.Context) error {
-	name := "echo-" + e.app
+// echoPolicy makes the API server refuse a Secret, or warn of it, with a text
+// that shows its values, as webhooks and policies in the field do.
+func (e *env) echoPolicy(ctx context.Context, name, expression string, action admissionv1.ValidationAction) {
+	e.t.Helper()
+	name += "-" + e.app
 	fail := admissionv1.Fail
-	_, err := e.client.AdmissionregistrationV1().ValidatingAdmissionPolicies().Create(ctx, &admissionv1.ValidatingAdmissionPolicy{
+	policies, bindings := e.client.AdmissionregistrationV1().ValidatingAdmissionPolicies(), e.client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+	_, err := policies.Create(ctx, &admissionv1.ValidatingAdmissionPolicy{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: admissionv1.ValidatingAdmissionPolicySpec{
 			FailurePolicy: &fail,
@@ -144,24 +146,25 @@ func (e *env) echoPolicy(ctx context.Context) error {
 				}}},
 			},
 			Validations: []admissionv1.Validation{{
-				Expression:        "object.metadata.name != 'refused'",
+				Expression:        expression,
 				MessageExpression: "'I do not like ' + string(object.data['password'])",
 			}},
 		},
 	}, metav1.CreateOptions{})
 	if err != nil {
-		return err
+		e.t.Fatal(err)
 	}
 	e.t.Cleanup(func() {
 		ctx := context.Background() // the test's own has ended
-		_ = e.client.AdmissionregistrationV1().ValidatingAdmissionPolicies().Delete(ctx, name, metav1.DeleteOptions{})
-		_ = e.client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, name, metav1.DeleteOptions{})
+		_ = policies.Delete(ctx, name, metav1.DeleteOptions{})
+		_ = bindings.Delete(ctx, name, metav1.DeleteOptions{})
 	})
-	_, err = e.client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Create(ctx, &admissionv1.ValidatingAdmissionPolicyBinding{
+	if _, err := bindings.Create(ctx, &admissionv1.ValidatingAdmissionPolicyBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec:       admissionv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: name, ValidationActions: []admissionv1.ValidationAction{admissionv1.Deny}},
-	}, metav1.CreateOptions{})
-	return err
+		Spec:       admissionv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: name, ValidationActions: []admissionv1.ValidationAction{action}},
+	}, metav1.CreateOptions{}); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 // TestNoValueIsAnywhereButInSecrets plants random values, takes the agent at its
@@ -174,9 +177,8 @@ func TestNoValueIsAnywhereButInSecrets(t *testing.T) {
 	for _, name := range []string{"sops", "dotenv", "sealedsecret", "changed", "refused", "tampered", "leaking"} {
 		values[name] = canary(t)
 	}
-	if err := e.echoPolicy(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	e.echoPolicy(t.Context(), "deny", "object.metadata.name != 'refused'", admissionv1.Deny)
+	e.echoPolicy(t.Context(), "warn", "object.metadata.name != 'db'", admissionv1.Warn)
 	e.writeMainJob(values["sops"])
 	e.repo.Write("apps/app.env", e.seal("DSN="+values["dotenv"]+"\n", "encrypt", "--for", e.app+"/app-env", "--filename", "apps/app.env", "-"))
 	e.seal(values["sealedsecret"], "secret", "generic", "api", "-n", e.app, "--from-file", "token=-", "--format", "sealedsecret", "-w", "apps/api.yaml")
