@@ -23,6 +23,9 @@ func (s *Source) fetch(ctx context.Context) (*Commit, bool, error) {
 	if last != nil && last.Hash == s.ref.Commit {
 		return last, false, nil
 	}
+	if s.refused != nil && s.refused.tip.String() == s.ref.Commit {
+		return nil, false, s.refused
+	}
 	if s.remote == nil {
 		return s.fetchLocal(ctx)
 	}
@@ -41,12 +44,15 @@ func (s *Source) fetch(ctx context.Context) (*Commit, bool, error) {
 	if last != nil && s.tip == tip {
 		return last, false, nil
 	}
+	if s.refused != nil && s.refused.tip == tip {
+		return nil, false, s.refused
+	}
 	if last != nil {
 		// The commit we have saves nearly all of the transfer. Whatever goes
 		// wrong with it, asking as if for the first time may still work.
 		w := want{hashes: []plumbing.Hash{tip}, have: plumbing.NewHash(last.Hash), shallow: true}
 		commit, err := s.receive(ctx, open, w, goal{tip: tip, name: name, base: s.known})
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || errors.As(err, new(*refusedContent)) {
 			return commit, err == nil, err
 		}
 	}
@@ -131,8 +137,23 @@ func (s *Source) receive(ctx context.Context, open session, w want, to goal) (*C
 	if _, ok := got[to.tip]; !ok && to.missing != nil {
 		return nil, to.missing
 	}
-	return s.take(ctx, layered{got, to.base}, to)
+	commit, err := s.take(ctx, layered{got, to.base}, to)
+	s.refused = nil
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrProtocol) {
+		s.refused = &refusedContent{tip: to.tip, error: err}
+		return nil, s.refused
+	}
+	return commit, err
 }
+
+// refusedContent is what we do not accept of a commit that arrived in full. It
+// will be so as long as the ref stands there, so it is not asked for again.
+type refusedContent struct {
+	tip plumbing.Hash
+	error
+}
+
+func (r *refusedContent) Unwrap() error { return r.error }
 
 func (s *Source) receiveObjects(ctx context.Context, open session, w want, base objects, big bigBlobs) (objects, error) {
 	body, closer, err := open.pack(ctx, w.encode(open.refs()))
@@ -217,7 +238,7 @@ func (s *Source) take(ctx context.Context, store objectStore, to goal) (*Commit,
 		Email:   oneLine(decoded.Author.Email, maxNameRunes),
 		Subject: oneLine(decoded.Message, maxSubjectRunes),
 		When:    decoded.Author.When,
-		Raw:     obj.data,
+		Raw:     bytes.Clone(obj.data), // data goes on to be the base of deltas
 		RawTag:  rawTag,
 		Tree:    tree,
 	}

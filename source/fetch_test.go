@@ -358,7 +358,7 @@ func TestFetchOfACommitByHash(t *testing.T) {
 		}, wantErr: "uploadpack.allowReachableSHA1InWant"},
 		"nowhere": {allow: "true", pick: func(*repo) string { return strings.Repeat("ab", 20) }, wantErr: "not found"},
 		"reachable in too much history": {allow: "false", pick: func(r *repo) string { return r.git("rev-parse", "HEAD~2") },
-			limits: Limits{UnpackedBytes: 3000}, wantErr: "uploadpack.allowReachableSHA1InWant is not set", sshOnly: true},
+			limits: Limits{UnpackedBytes: 6000}, wantErr: "uploadpack.allowReachableSHA1InWant is not set", sshOnly: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -422,13 +422,50 @@ func TestFetchStartsAnewWhenTheIncrementalOneFails(t *testing.T) {
 	s := mustNew(t, Config{URL: server.url("r")})
 	mustFetch(t, s)
 	hash := r.commit("next", map[string]string{"apps/long.yaml": strings.Repeat("a line that makes a delta worthwhile\n", 200) + "end\n"})
-	s.known = objects{} // as if it were damaged: the thin pack stands on nothing
+	s.known = objects{}           // as if it were damaged: the thin pack stands on nothing
+	s.refused = &refusedContent{} // of another commit, in the past
 	before := server.requests.Load()
 	if c := mustFetch(t, s); c.Hash != hash {
 		t.Errorf("got %s, want %s", c.Hash, hash)
 	}
 	if got := server.requests.Load() - before; got != 3 {
 		t.Errorf("got %d requests, want 3: refs, incremental, anew", got)
+	}
+}
+
+func TestFetchAsksOnceForARefusedCommit(t *testing.T) {
+	t.Parallel()
+	server := newGitServer(t, plain)
+	r := newRepo(t, server.root, "r")
+	s := mustNew(t, Config{URL: server.url("r")})
+	first := mustFetch(t, s)
+	link(r, "/etc/passwd", "evil")
+	evil := r.commit("evil", nil)
+	for i, want := range []int64{2, 1, 1} {
+		before := server.requests.Load()
+		_, _, err := s.Fetch(t.Context())
+		var symlink *SymlinkError
+		if !errors.As(err, &symlink) || s.Last() != first {
+			t.Fatalf("got %v, want SymlinkError and the last commit kept", err)
+		}
+		if got := server.requests.Load() - before; got != want {
+			t.Errorf("fetch %d: got %d requests, want %d", i, got, want)
+		}
+	}
+	pinned := mustNew(t, Config{URL: server.url("r"), Ref: Ref{Commit: evil}})
+	for i, want := range []int64{2, 0} {
+		before := server.requests.Load()
+		if _, _, err := pinned.Fetch(t.Context()); err == nil {
+			t.Fatal("the pinned commit was accepted")
+		}
+		if got := server.requests.Load() - before; got != want {
+			t.Errorf("pinned fetch %d: got %d requests, want %d", i, got, want)
+		}
+	}
+	r.git("rm", "-q", "evil")
+	hash := r.commit("repaired", nil)
+	if c := mustFetch(t, s); c.Hash != hash {
+		t.Errorf("got %s, want %s", c.Hash, hash)
 	}
 }
 

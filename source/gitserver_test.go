@@ -364,3 +364,25 @@ func listen(t *testing.T) net.Listener {
 	}
 	return l
 }
+
+// rawServer sends the same bytes to everyone.
+func rawServer(t *testing.T, answer string) string {
+	t.Helper()
+	l := listen(t)
+	var wg sync.WaitGroup
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, answer)
+				_, _ = io.Copy(io.Discard, c)
+			})
+		}
+	})
+	return l.Addr().String()
+}

@@ -333,8 +333,10 @@ func endlessAcks(w http.ResponseWriter, r *http.Request) bool {
 	}
 	w.Header().Set("Content-Type", resultType)
 	_, _ = io.WriteString(w, "0000")
-	for range 10_000 {
-		_, _ = io.WriteString(w, "0038ACK 0123456789012345678901234567890123456789 common")
+	for r.Context().Err() == nil {
+		if _, err := io.WriteString(w, strings.Repeat("0037ACK 0123456789012345678901234567890123456789 common", 1000)); err != nil {
+			break
+		}
 	}
 	return true
 }

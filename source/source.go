@@ -150,6 +150,8 @@ type Source struct {
 	// Of the last good commit; whoever holds turn may use them.
 	tip   plumbing.Hash // what the ref stood for: the commit, or a tag object
 	known objects       // what it consists of, the bases of the next thin pack
+
+	refused *refusedContent // the newest commit, if it can not be accepted
 }
 
 // New checks c as Validate does and connects to nothing.
@@ -186,9 +188,10 @@ func New(c Config) (*Source, error) {
 func (s *Source) Last() *Commit { return s.last.Load() }
 
 // Fetch looks where the ref stands. Where it stood before, that costs one
-// request and the same *Commit is returned with changed false; a pinned commit
-// that was fetched once costs none. A ref that was moved is followed wherever
-// it went, also back or to unrelated history.
+// request and the same *Commit is returned with changed false, or the same error
+// if its content was refused; a pinned commit that was fetched once costs none.
+// A ref that was moved is followed wherever it went, also back or to unrelated
+// history.
 //
 // On error the last good commit stays what it is, and the next Fetch may
 // succeed. Errors are ErrAuthentication, ErrRepositoryNotFound, ErrUnreachable,

@@ -1,10 +1,12 @@
 package source
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -96,6 +98,39 @@ func TestSSHRefusals(t *testing.T) {
 			_, _, err := mustNew(t, tt.config).Fetch(t.Context())
 			if !errors.Is(err, tt.want) || err != nil && !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %v, want %v with %q", err, tt.want, tt.text)
+			}
+			checkQuiet(t, err)
+		})
+	}
+}
+
+func TestErrorsOfBrokenServersHoldNoneOfTheirWords(t *testing.T) {
+	t.Parallel()
+	payload := ssh.Marshal(struct {
+		Type    byte
+		Reason  uint32
+		Message string
+		Lang    string
+	}{1, 2, serverText, ""})
+	padding := 16 - (5+len(payload))%8
+	packet := binary.BigEndian.AppendUint32(nil, uint32(1+len(payload)+padding))
+	packet = append(append(append(packet, byte(padding)), payload...), make([]byte, padding)...)
+
+	key := newSSHServer(t).credentials()
+	tests := map[string]Config{
+		"garbage for http":        {URL: "http://" + rawServer(t, serverText+" "+serverText+"\r\n\r\n") + "/r"},
+		"a bad header for http":   {URL: "http://" + rawServer(t, "HTTP/1.1 200 OK\r\n"+serverText+"\r\n\r\n") + "/r"},
+		"a bad encoding for http": {URL: "http://" + rawServer(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: "+serverText+"\r\n\r\n") + "/r"},
+		"garbage for tls":         {URL: "https://" + rawServer(t, serverText+serverText) + "/r"},
+		"a disconnect for ssh":    {URL: "ssh://git@" + rawServer(t, "SSH-2.0-x\r\n"+string(packet)) + "/r", Credentials: key},
+	}
+	for name, config := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config.Timeout = 20 * time.Second
+			_, _, err := mustNew(t, config).Fetch(t.Context())
+			if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "not done within") {
+				t.Errorf("got %v, want ErrUnreachable at once", err)
 			}
 			checkQuiet(t, err)
 		})
