@@ -14,14 +14,14 @@ import (
 // runKustomize builds with kustomize's library. Files outside the folder may
 // be named (Flux allows it too); the tree is the border.
 func runKustomize(ctx context.Context, tree fs.FS, dir string, order Order) (objects []*unstructured.Unstructured, err error) {
-	if err := preflight(tree, dir); err != nil {
-		return nil, err
-	}
 	defer func() {
 		if r := recover(); r != nil { // hostile input makes kyaml panic
 			objects, err = nil, fmt.Errorf("kustomize build of %s: kustomize panicked on this input", dir)
 		}
 	}()
+	if err := preflight(tree, dir); err != nil {
+		return nil, err
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

@@ -73,6 +73,9 @@ func appendUnique(out, objects []*unstructured.Unstructured, seen map[string]str
 		gk := u.GroupVersionKind().GroupKind()
 		id := gk.String() + "\x00" + u.GetNamespace() + "\x00" + u.GetName()
 		if first, ok := seen[id]; ok {
+			if first == from {
+				return nil, fmt.Errorf("%s %s is twice in %s", u.GetKind(), strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/"), from)
+			}
 			return nil, fmt.Errorf("%s %s is in two files: %s and %s", u.GetKind(), strings.TrimPrefix(u.GetNamespace()+"/"+u.GetName(), "/"), first, from)
 		}
 		seen[id] = from
@@ -81,7 +84,11 @@ func appendUnique(out, objects []*unstructured.Unstructured, seen map[string]str
 	return out, nil
 }
 
-var documentBreak = regexp.MustCompile(`(?m)^---(?:[ \t].*)?\r?$`)
+var (
+	documentBreak = regexp.MustCompile(`(?m)^(?:---(?:[ \t].*)?|\.\.\.[ \t]*)\r?$`)
+	documentEnd   = []byte("...")
+	lineInError   = regexp.MustCompile(`\bline (\d+)`)
+)
 
 // readManifests decodes one file. Errors name the file, the document and its
 // first line.
@@ -99,7 +106,7 @@ func readManifests(tree fs.FS, name string) ([]*unstructured.Unstructured, error
 			continue
 		}
 		number++
-		objects, err := decode(doc)
+		objects, err := decode(doc, start, 0)
 		if err != nil {
 			return nil, fmt.Errorf("%s: document %d, from line %d: %w", name, number, start, err)
 		}
@@ -118,14 +125,22 @@ func splitDocuments(b []byte) [][]byte {
 			last = at[0]
 		}
 	}
-	return append(out, b[last:])
+	out = append(out, b[last:])
+	for i, doc := range out {
+		if rest, ok := bytes.CutPrefix(doc, documentEnd); ok { // "..." ended the document before
+			out[i] = append([]byte("   "), rest...)
+		}
+	}
+	return out
 }
 
+// stripComments leaves what makes a document more than comments, markers and
+// directives.
 func stripComments(doc []byte) []byte {
 	var out []byte
 	for _, line := range bytes.Split(doc, []byte("\n")) {
-		trimmed := bytes.TrimSpace(line)
-		if len(trimmed) == 0 || trimmed[0] == '#' || bytes.HasPrefix(trimmed, []byte("---")) {
+		trimmed := bytes.TrimSpace(bytes.TrimPrefix(line, []byte("---"))) // content may follow the marker
+		if len(trimmed) == 0 || trimmed[0] == '#' || line[0] == '%' {
 			continue
 		}
 		out = append(out, line...)
@@ -134,10 +149,19 @@ func stripComments(doc []byte) []byte {
 	return out
 }
 
-func decode(doc []byte) ([]*unstructured.Unstructured, error) {
+// decode returns the objects of one document that begins on line start.
+func decode(doc []byte, start, depth int) ([]*unstructured.Unstructured, error) {
+	if depth > maxNesting {
+		return nil, fmt.Errorf("more than %d lists within one another", maxNesting)
+	}
 	j, err := yaml.YAMLToJSONStrict(doc)
 	if err != nil {
-		return nil, fmt.Errorf("not valid YAML: %s", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: "))
+		what := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: ")
+		what = lineInError.ReplaceAllStringFunc(what, func(s string) string { // of the file, not the document
+			n, _ := strconv.Atoi(strings.TrimPrefix(s, "line ")) // the pattern matched digits only
+			return "line " + strconv.Itoa(n+start-1)
+		})
+		return nil, fmt.Errorf("not valid YAML: %s", what)
 	}
 	if bytes.Equal(bytes.TrimSpace(j), []byte("null")) {
 		return nil, nil
@@ -157,7 +181,7 @@ func decode(doc []byte) ([]*unstructured.Unstructured, error) {
 	if strings.HasSuffix(head.Kind, "List") && head.Items != nil {
 		var out []*unstructured.Unstructured
 		for i, item := range head.Items {
-			objects, err := decode(item)
+			objects, err := decode(item, start, depth+1)
 			if err != nil {
 				return nil, fmt.Errorf("items[%s]: %w", strconv.Itoa(i), err)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/types"
@@ -53,12 +54,17 @@ func (c *checker) folder(dir string, depth int) error {
 	if err := k.Unmarshal(b); err != nil {
 		return &KustomizationError{file, "", "not a valid kustomization: " + strings.TrimPrefix(err.Error(), "invalid Kustomization: ")}
 	}
-	k.FixKustomization()
 	if err := refused(file, &k); err != nil {
 		return err
 	}
+	if err := c.plugins(file, dir, &k); err != nil {
+		return err
+	}
+	if err := c.replacements(file, dir, k.Replacements); err != nil {
+		return err
+	}
 	for _, p := range paths(&k) {
-		if p.inline && strings.ContainsAny(p.value, "\n{") {
+		if p.inline && isInline(p.value) {
 			continue
 		}
 		target, err := c.local(file, dir, p)
@@ -99,12 +105,10 @@ func paths(k *types.Kustomization) []pathEntry {
 		}
 	}
 	add("resources", false, k.Resources...)
+	add("bases", false, k.Bases...)
 	add("components", false, k.Components...)
 	add("crds", false, k.Crds...)
 	add("configurations", false, k.Configurations...)
-	add("generators", true, k.Generators...)
-	add("transformers", true, k.Transformers...)
-	add("validators", true, k.Validators...)
 	for i, p := range k.Patches {
 		if p.Path != "" {
 			add(fmt.Sprintf("patches[%d].path", i), false, p.Path)
@@ -162,13 +166,19 @@ func (c *checker) local(file, dir string, p pathEntry) (string, error) {
 	return target, nil
 }
 
-// looksRemote is wider than what kustomize takes for a URL or git address.
+// scpUser is what kustomize takes for the user of an address like git@host/path.
+var scpUser = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]*@`)
+
+// looksRemote is wider than what kustomize takes for a URL or git address, and
+// as blind to case: a folder of that name is not read either, since kustomize
+// would run git for it.
 func looksRemote(v string) bool {
+	v = strings.ToLower(strings.TrimSpace(v))
 	return strings.Contains(v, "://") || strings.Contains(v, "::") || strings.Contains(v, "?") ||
 		strings.Contains(v, ".git/") || strings.HasSuffix(v, ".git") || strings.Contains(v, "/_git/") ||
-		strings.Contains(v, "@") && strings.Contains(v, ":") ||
+		strings.Contains(v, "@") && strings.Contains(v, ":") || scpUser.MatchString(v) ||
 		strings.HasPrefix(v, "github.com/") || strings.HasPrefix(v, "github.com:") || strings.HasPrefix(v, "gh:") ||
-		strings.HasPrefix(strings.ToLower(v), "http:") || strings.HasPrefix(strings.ToLower(v), "https:")
+		strings.HasPrefix(v, "http:") || strings.HasPrefix(v, "https:")
 }
 
 func readLimited(tree fs.FS, name string) ([]byte, error) {

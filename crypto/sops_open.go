@@ -195,6 +195,11 @@ func emit(format Format, branches sops.TreeBranches) ([]byte, error) {
 // that whatever is rendered from this file can be recognised and refused.
 func MaskUnopened(file []byte, format Format, token func(ciphertext string) string, mark string) (masked []byte, err error) {
 	silenceSOPS()
+	defer func() {
+		if recover() != nil { // for example metadata that is a list
+			masked, err = nil, &FormatError{What: "not a well-formed SOPS file"}
+		}
+	}()
 	tree, err := loadEncryptedSafely(file, format)
 	if err != nil {
 		return nil, err

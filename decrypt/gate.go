@@ -3,6 +3,7 @@ package decrypt
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -33,7 +34,7 @@ type Masked struct {
 func (m *Masker) Pass(policy Policy) *Masked {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Masked{values: m.values, keys: m.keys, digester: m.digester, policy: policy}
+	return &Masked{values: m.values.clone(), keys: m.keys, digester: m.digester, policy: policy}
 }
 
 // Gated is what the gate lets through and what it does not.
@@ -78,6 +79,7 @@ type gate struct {
 	target   Target
 	refusal  *Refusal
 	warnings []Refusal
+	whole    []string // digests of the whole files that the object holds
 }
 
 func (g *gate) refuse(reason Reason, field, format string, args ...any) {
@@ -87,6 +89,7 @@ func (g *gate) refuse(reason Reason, field, format string, args ...any) {
 }
 
 func (g *gate) plain(u *unstructured.Unstructured) Object {
+	g.structure(u)
 	g.reserved(u)
 	if _, ok := u.Object["sops"]; ok {
 		g.refuse(ReasonStillSealed, "sops", "the object carries sops metadata but its file was not opened; is it one of several documents in a file that sops itself would refuse?")
@@ -98,15 +101,25 @@ func (g *gate) plain(u *unstructured.Unstructured) Object {
 	if g.refusal != nil {
 		return Object{}
 	}
-	if isSecret(u) {
-		g.bindings(u)
-	}
 	b, err := json.Marshal(u.Object)
 	if err != nil {
 		g.refuse(ReasonInvalidSecret, "", "can not be written as JSON")
 		return Object{}
 	}
-	return Object{Masked: u, Input: g.masked.digester.Digest("input", b)}
+	parts := [][]byte{b}
+	for _, digest := range g.whole {
+		parts = append(parts, []byte(digest))
+	}
+	return Object{Masked: u, Input: g.masked.digester.Digest("input", parts...)}
+}
+
+// structure comes first: with a sealed kind, say, all else is a consequence.
+func (g *gate) structure(u *unstructured.Unstructured) {
+	for _, path := range [][]string{{"apiVersion"}, {"kind"}, {"metadata", "name"}, {"metadata", "namespace"}} {
+		if text, _, err := unstructured.NestedString(u.Object, path...); err == nil {
+			g.scalar(text, strings.Join(path, "."))
+		}
+	}
 }
 
 func (g *gate) reserved(u *unstructured.Unstructured) {
@@ -128,38 +141,66 @@ func (g *gate) secretData(u *unstructured.Unstructured) {
 		delete(u.Object, "data")
 	}
 	delete(u.Object, "stringData")
-	allowed := g.masked.policy.Plaintext
 	for _, key := range sortedKeys(data) {
-		field := "data." + key
-		text := data[key].(string)
-		masked, clear := splitData(text)
-		switch {
-		case strings.HasPrefix(text, encHead) || strings.HasPrefix(clear, encHead):
-			g.refuse(ReasonStillSealed, field, "the value is still sealed; the sops metadata of its file is missing or was not recognised")
-		case masked != "":
-			g.token(masked, field)
-		case text == "" || u.Object["type"] == "kubernetes.io/service-account-token":
-		case allowed == PlaintextAllow:
-		case allowed == PlaintextWarn:
-			if u.GetAnnotations()[plaintextAnnotation] != "allow" {
-				g.warnings = append(g.warnings, Refusal{Object: g.object, Target: g.target, Field: field, Reason: ReasonPlaintextSecret, Message: "the value lies in git in the clear"})
-			}
-		default:
-			g.refuse(ReasonPlaintextSecret, field, "the value lies in git in the clear; seal the file with `seal encrypt`, or let it pass with --plaintext-secrets Warn and the annotation %s: allow", plaintextAnnotation)
-		}
+		g.value(u, key, data[key].(string))
 	}
 }
 
-// token checks that a placeholder can be resolved.
-func (g *gate) token(token, field string) {
-	if _, ok := g.masked.values.text[token]; ok {
+// value judges one value of a Secret.
+func (g *gate) value(u *unstructured.Unstructured, key, text string) {
+	field := "data." + key
+	if isSealed(text) || isSealed(decoded(text)) {
+		g.refuse(ReasonStillSealed, field, "the value is still sealed; the sops metadata of its file is missing or was not recognised")
 		return
 	}
-	if file, ok := g.masked.values.missing[token]; ok {
-		g.refuse(ReasonNotOpened, field, "its value comes from %s, which could not be opened", file)
+	r := resolver{values: g.masked.values}
+	if _, err := r.data(text); err != nil {
+		g.unresolved(field, err)
 		return
 	}
-	g.refuse(ReasonPlaceholderBroken, field, "%v", errUnknown)
+	g.whole = append(g.whole, r.whole...)
+	allowed := g.masked.policy.Plaintext
+	switch {
+	case len(r.tokens) > 0:
+		g.bindings(u, field, r.tokens)
+	case text == "" || u.Object["type"] == "kubernetes.io/service-account-token":
+	case allowed == PlaintextAllow:
+	case allowed == PlaintextWarn:
+		if u.GetAnnotations()[plaintextAnnotation] != "allow" {
+			g.warnings = append(g.warnings, Refusal{Object: g.object, Target: g.target, Field: field, Reason: ReasonPlaintextSecret, Message: "the value lies in git in the clear"})
+		}
+	default:
+		g.refuse(ReasonPlaintextSecret, field, "the value lies in git in the clear; seal the file with `seal encrypt`, or let it pass with --plaintext-secrets Warn and the annotation %s: allow", plaintextAnnotation)
+	}
+}
+
+// unresolved says why a value can not be put back.
+func (g *gate) unresolved(field string, err error) {
+	var notOpened *unopenedError
+	switch {
+	case errors.As(err, &notOpened):
+		g.refuse(ReasonNotOpened, field, "its value comes from %s, which could not be opened", notOpened.file)
+	case errors.Is(err, errNotBase64):
+		g.refuse(ReasonInvalidSecret, field, "%v", err)
+	default:
+		g.refuse(ReasonPlaceholderBroken, field, "%v", err)
+	}
+}
+
+// sealedLeaf is a value as sops seals it, wherever it stands in a text.
+var sealedLeaf = regexp.MustCompile(`ENC\[AES256_GCM,data:[A-Za-z0-9+/=]*,iv:`)
+
+func isSealed(text string) bool {
+	return strings.HasPrefix(text, encHead) || sealedLeaf.MatchString(text)
+}
+
+// decoded is the text that base64 stands for, or "".
+func decoded(text string) string {
+	plain, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(text))
+	if err != nil {
+		return ""
+	}
+	return string(plain)
 }
 
 // rest walks everything but a Secret's data: no placeholder, no sealed value.
@@ -171,6 +212,10 @@ func (g *gate) rest(v any, path string, skipData bool) {
 	case map[string]any:
 		for _, k := range sortedKeys(v) {
 			if skipData && path == "" && k == "data" {
+				data, _ := v[k].(map[string]any)
+				for _, key := range sortedKeys(data) {
+					g.scalar(key, join(k, key))
+				}
 				continue
 			}
 			g.scalar(k, join(path, k))
@@ -186,7 +231,7 @@ func (g *gate) rest(v any, path string, skipData bool) {
 }
 
 func (g *gate) scalar(text, path string) {
-	if strings.HasPrefix(text, encHead) {
+	if isSealed(text) || isSealed(decoded(text)) {
 		g.refuse(ReasonStillSealed, path, "the value is still sealed; only files that sops metadata belongs to are opened")
 		return
 	}
@@ -201,6 +246,10 @@ func (g *gate) scalar(text, path string) {
 		g.refuse(ReasonNotOpened, path, "it was rendered from %s, which could not be opened", file)
 		return
 	}
+	if _, ok := g.masked.values.text[token]; !ok {
+		g.refuse(ReasonPlaceholderBroken, path, "%v", errUnknown)
+		return
+	}
 	switch path {
 	case "apiVersion", "kind", "metadata.name", "metadata.namespace":
 		g.refuse(ReasonStructureSealed, path, "%s seals this field, which must stay readable; seal it again with encrypted_regex: %s", g.masked.values.file(token), crypto.KubernetesSelector)
@@ -213,14 +262,10 @@ var generatedSuffix = regexp.MustCompile(`-[bcdfghkmt2456789]{10}$`)
 
 // bindings compares the place of each value with the binding of the file that
 // it came from. A generated name counts without its suffix.
-func (g *gate) bindings(u *unstructured.Unstructured) {
-	data, _ := u.Object["data"].(map[string]any)
-	for _, key := range sortedKeys(data) {
-		field := "data." + key
-		for _, token := range tokensOf(data[key].(string)) {
-			if !g.allowed(u, g.masked.values.origins[token]) {
-				g.refuseBinding(u, field, g.masked.values.origins[token])
-			}
+func (g *gate) bindings(u *unstructured.Unstructured, field string, tokens []string) {
+	for _, token := range tokens {
+		if !g.allowed(u, g.masked.values.origins[token]) {
+			g.refuseBinding(u, field, g.masked.values.origins[token])
 		}
 	}
 }
@@ -269,33 +314,4 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-// tokensOf lists the tokens in a data value, as text and inside its base64.
-func tokensOf(text string) []string {
-	if found := tokenPattern.FindAllString(text, -1); found != nil {
-		return found
-	}
-	plain, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(text))
-	if err != nil {
-		return nil
-	}
-	if found := tokenPattern.FindAllString(string(plain), -1); found != nil {
-		return found
-	}
-	if inner, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(string(plain))); err == nil {
-		return tokenPattern.FindAllString(string(inner), -1)
-	}
-	return nil
-}
-
-// splitData returns the first token of a data value, or its text in the clear.
-func splitData(text string) (token, clear string) {
-	if found := tokensOf(text); len(found) > 0 {
-		return found[0], ""
-	}
-	if plain, err := base64.StdEncoding.DecodeString(whiteSpace.Replace(text)); err == nil {
-		return "", string(plain)
-	}
-	return "", text
 }

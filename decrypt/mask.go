@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ func NewMasker(tree fs.FS, keys Keys, digester Digester) *Masker {
 func (m *Masker) Problems() []Problem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.problems
+	return slices.Clone(m.problems)
 }
 
 // Err is a *ForgeryError if a file that was read holds one. A build over such
@@ -128,22 +129,33 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 }
 
 func (m *Masker) maskOpened(name string, file *crypto.SOPSFile) ([]byte, error) {
+	dotenv := crypto.FormatOf(name) == crypto.Dotenv
 	masked, err := file.Masked(func(leaf crypto.Leaf) string {
+		end := ""
+		if text := leaf.Text.Reveal(); dotenv && bytes.HasSuffix(text, []byte("\r")) {
+			// To sops it belongs to the value, to whoever reads the lines it does not.
+			leaf.Text, end = crypto.NewSecret(text[:len(text)-1]), "\r"
+		}
 		token := m.digester.opened(leaf, file.Binding)
 		m.values.add(token, leaf.Text, origin{file: name, path: leaf.Path, binding: file.Binding})
-		return token
+		return token + end
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	m.values.addWhole(masked, name, file.Plain, file.Binding)
+	m.values.addWhole(masked, name, file.Plain, m.digester.Digest("whole", file.Plain.Reveal()))
 	return masked, nil
 }
 
 // maskUnopened never fails for a file that can be parsed at all. One that can
 // not is left as it is: the build or the gate will refuse what comes of it.
-func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mark string) ([]byte, error) {
-	masked, err := crypto.MaskUnopened(raw, format, func(ciphertext string) string {
+func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mark string) (masked []byte, err error) {
+	defer func() {
+		if recover() != nil { // the library panics where the mark should go, if metadata is a list, say
+			masked, err = raw, nil
+		}
+	}()
+	masked, err = crypto.MaskUnopened(raw, format, func(ciphertext string) string {
 		token := unopened(ciphertext)
 		m.values.missing[token] = name
 		return token
@@ -152,7 +164,10 @@ func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mar
 	if errors.As(err, &fe) {
 		return raw, nil
 	}
-	return masked, err
+	if err != nil || mark == "" || format != crypto.YAML && format != crypto.JSON {
+		return masked, err
+	}
+	return markItems(masked, mark), nil
 }
 
 // Open implements fs.FS.

@@ -55,6 +55,9 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 		return fail("spec.data", "the deprecated form (one blob for the whole Secret) is not supported; seal it again with kubeseal or `seal sealedsecret`")
 	}
 	s := &sealedSecret{target: crypto.Target{Namespace: ns, Name: name, Scope: crypto.ScopeOf(u.GetAnnotations())}}
+	if _, ok := spec["encryptedData"]; !ok {
+		return fail("spec.encryptedData", "is missing; the Secret would lose all its values")
+	}
 	var err error
 	if s.encrypted, err = textMap(spec["encryptedData"]); err != nil {
 		return fail("spec.encryptedData", "%v", err)
@@ -69,6 +72,12 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 	if len(s.templates) > 0 {
 		return fail("spec.template.data", "templates are not supported yet; put the values into encryptedData")
 	}
+	if _, ok := template["type"].(string); !ok && template["type"] != nil {
+		return fail("spec.template.type", "is not a text")
+	}
+	if _, ok := template["immutable"].(bool); !ok && template["immutable"] != nil {
+		return fail("spec.template.immutable", "is not true or false")
+	}
 	secret, err := s.maskedSecret(u.GetNamespace(), name, template)
 	if err != nil {
 		return fail("spec.template.metadata", "%v", err)
@@ -81,11 +90,11 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 	if err != nil {
 		return fail("", "can not be written as JSON")
 	}
-	parts := [][]byte{raw}
+	parts := [][]byte{raw, []byte(ns)}
 	for _, k := range g.masked.keys.CertificateKeys() {
 		parts = append(parts, []byte(k.Certificate().Fingerprint()))
 	}
-	slices.SortFunc(parts[1:], func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
+	slices.SortFunc(parts[2:], func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
 	return Object{Masked: secret, Input: g.masked.digester.Digest("sealedsecret", parts...), sealed: s}
 }
 

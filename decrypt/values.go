@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -26,10 +27,10 @@ type values struct {
 }
 
 type wholeFile struct {
-	plain   crypto.Secret
-	file    string
-	binding crypto.Binding
-	clash   string // another file with the same masked and other plain content
+	plain  crypto.Secret
+	file   string
+	digest string // keyed, of plain: the tokens do not tell comments apart
+	clash  string // another file with the same masked and other plain content
 }
 
 func newValues() *values {
@@ -39,14 +40,19 @@ func newValues() *values {
 	}
 }
 
+// clone is a copy that later reads of the tree do not change.
+func (v *values) clone() *values {
+	return &values{text: maps.Clone(v.text), origins: maps.Clone(v.origins), whole: maps.Clone(v.whole), missing: maps.Clone(v.missing)}
+}
+
 func (v *values) add(token string, text crypto.Secret, from origin) {
 	v.text[token] = text
 	if !slices.Contains(v.origins[token], from) {
-		v.origins[token] = append(v.origins[token], from)
+		v.origins[token] = append(slices.Clip(v.origins[token]), from)
 	}
 }
 
-func (v *values) addWhole(masked []byte, file string, plain crypto.Secret, binding crypto.Binding) {
+func (v *values) addWhole(masked []byte, file string, plain crypto.Secret, digest string) {
 	if !tokenPattern.Match(masked) {
 		return // nothing sealed in it
 	}
@@ -54,7 +60,7 @@ func (v *values) addWhole(masked []byte, file string, plain crypto.Secret, bindi
 	old, ok := v.whole[key]
 	switch {
 	case !ok:
-		v.whole[key] = wholeFile{plain: plain, file: file, binding: binding}
+		v.whole[key] = wholeFile{plain: plain, file: file, digest: digest}
 	case !old.plain.Equal(plain):
 		old.clash = file
 		v.whole[key] = old
@@ -72,31 +78,11 @@ func (v *values) file(token string) string {
 // errFragment and errUnknown are about placeholders that do not resolve.
 var (
 	errFragment = errors.New("holds a part of a placeholder: something cut it (a `replacements` delimiter on a sealed value, for instance)")
-	errUnknown  = errors.New("holds a placeholder that this pass did not make")
+	errEncoded  = errors.New("holds a placeholder as base64 within a longer text, where its value can not be put; take it from the stringData of a sealed Secret instead")
+	// Not said: which of the values it is, or what of it.
+	errStructure = errors.New("is YAML or JSON with a placeholder in it, and the value would not be read back as the same text there (it holds a quote, a line break or the like, or looks like a number); seal the whole text as one value")
+	errUnknown   = errors.New("holds a placeholder that this pass did not make")
 )
-
-// putBack replaces each token in text. found collects the tokens.
-func (v *values) putBack(text string, found *[]string) (string, error) {
-	var err error
-	out := tokenPattern.ReplaceAllStringFunc(text, func(token string) string {
-		value, ok := v.text[token]
-		if !ok {
-			if err == nil {
-				err = v.unresolved(token)
-			}
-			return token
-		}
-		*found = append(*found, token)
-		return string(value.Reveal())
-	})
-	if err != nil {
-		return "", err
-	}
-	if headPattern.MatchString(tokenPattern.ReplaceAllString(text, "")) {
-		return "", errFragment
-	}
-	return out, nil
-}
 
 func (v *values) unresolved(token string) error {
 	if f, ok := v.missing[token]; ok {

@@ -63,11 +63,12 @@ var reveals = map[string]int{
 	"crypto/manifest.go":      4, // read a manifest to seal it; write one
 	"crypto/sealedsecret.go":  1, // seal a value
 	"crypto/sops_seal.go":     1, // seal a file
-	"decrypt/mask.go":         1, // look for forged placeholders in opened values
-	"decrypt/putback.go":      1, // put whole files back
+	"decrypt/mask.go":         3, // look for forged placeholders in opened values; digest of a whole file
+	"decrypt/putback.go":      3, // put values and whole files back
 	"decrypt/sealedsecret.go": 1, // put SealedSecret values back
 	"decrypt/token.go":        2, // HMAC of a value; derive the Sync's key
-	"decrypt/values.go":       1, // put values back
+	"source/credentials.go":   4, // check the credentials' form; the SSH key
+	"source/http.go":          2, // the Authorization header
 	"apply/cluster.go":        1, // the one request body
 	"keys/generation.go":      2, // write a new key into its Secret
 	"cmd/seal/secret.go":      2, // read dotenv lines; the registry's JSON
