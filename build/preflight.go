@@ -105,6 +105,7 @@ func paths(k *types.Kustomization) []pathEntry {
 		}
 	}
 	add("resources", false, k.Resources...)
+	//lint:ignore SA1019 trees in the field still use it
 	add("bases", false, k.Bases...)
 	add("components", false, k.Components...)
 	add("crds", false, k.Crds...)
@@ -114,11 +115,13 @@ func paths(k *types.Kustomization) []pathEntry {
 			add(fmt.Sprintf("patches[%d].path", i), false, p.Path)
 		}
 	}
+	//lint:ignore SA1019 trees in the field still use it
 	for i, p := range k.PatchesJson6902 {
 		if p.Path != "" {
 			add(fmt.Sprintf("patchesJson6902[%d].path", i), false, p.Path)
 		}
 	}
+	//lint:ignore SA1019 trees in the field still use it
 	for _, p := range k.PatchesStrategicMerge {
 		add("patchesStrategicMerge", true, string(p))
 	}

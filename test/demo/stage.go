@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/term"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -97,7 +98,7 @@ func (s *stage) restConfig() (*rest.Config, error) {
 
 // play runs one step and notes its time and the agent's requests.
 func (s *stage) play(ctx context.Context, st step) error {
-	fmt.Printf("\n\033[1m%d. %s\033[0m\n", len(s.rows)+1, st.title)
+	fmt.Println("\n" + bold(fmt.Sprintf("%d. %s", len(s.rows)+1, st.title)))
 	var mark harness.Mark
 	if s.cp != nil {
 		mark = s.cp.Mark()
@@ -122,11 +123,22 @@ func (s *stage) play(ctx context.Context, st step) error {
 }
 
 func (s *stage) table() {
-	fmt.Printf("\n%-62s %10s %9s\n", "step", "time", "requests")
+	fmt.Printf("\n%-66s %10s %9s\n", "step", "time", "requests")
 	for i, r := range s.rows {
-		fmt.Printf("%-62s %10s %9s\n", fmt.Sprintf("%d. %s", i+1, r.title), r.took.Round(time.Millisecond), r.requests)
+		fmt.Printf("%-66s %10s %9s\n", fmt.Sprintf("%d. %s", i+1, r.title), r.took.Round(time.Millisecond), r.requests)
 	}
 	fmt.Println("\nrequests: what the agent asked of the API server in that step, from its audit log")
+}
+
+// bold and dim mark text on a terminal that wants it.
+func bold(s string) string { return style("1", s) }
+func dim(s string) string  { return style("2", s) }
+
+func style(code, s string) string {
+	if os.Getenv("NO_COLOR") != "" || !term.IsTerminal(int(os.Stdout.Fd())) {
+		return s
+	}
+	return "\033[" + code + "m" + s + "\033[0m"
 }
 
 // say tells one line.
@@ -136,7 +148,12 @@ func say(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
 // its standard output. What it is given on standard input is not shown.
 func (s *stage) command(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	shown := append([]string{filepath.Base(name)}, args...)
-	fmt.Printf("   \033[2m$ %s\033[0m\n", strings.Join(shown, " "))
+	say("%s", dim("$ "+strings.Join(shown, " ")))
+	return s.quietly(ctx, stdin, name, args...)
+}
+
+// quietly runs it without showing how.
+func (s *stage) quietly(ctx context.Context, stdin, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = s.repo.Work
 	cmd.Env = append(harness.GitEnv(), "HOME="+s.dir, "KUBECONFIG="+s.kubeconfig)
@@ -144,7 +161,7 @@ func (s *stage) command(ctx context.Context, stdin, name string, args ...string)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w\n%s", strings.Join(shown, " "), err, errOut.String())
+		return out.String(), fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, errOut.String())
 	}
 	for _, line := range strings.Split(strings.TrimSpace(errOut.String()), "\n") {
 		if line != "" {
@@ -182,7 +199,7 @@ func (s *stage) startAgent() error {
 	}
 	args := []string{"sync", "--kubeconfig", s.kubeconfig, "--url", s.git.RepoURL("shop"), "--ref", harness.MainBranch, "--path", "apps",
 		"--namespace", s.namespace, "--name", "demo", "--interval", "1s", "--git-username", gitUser, "--git-password-file", password}
-	fmt.Printf("   \033[2m$ agent sync --url %s --ref main --path apps --namespace %s --interval 1s …\033[0m\n", s.git.RepoURL("shop"), s.namespace)
+	say("%s", dim(fmt.Sprintf("$ agent sync --url %s --ref main --path apps --namespace %s --interval 1s …", s.git.RepoURL("shop"), s.namespace)))
 	s.agent = exec.Command(filepath.Join(s.bin, "agent"), args...)
 	s.agent.Stdout, s.agent.Stderr = log, log
 	s.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -113,7 +114,7 @@ func (s *stage) secretValue(ctx context.Context, ns, name, key, want string) err
 		return err
 	}
 	if string(sec.Data[key]) != want {
-		return fmt.Errorf("Secret %s/%s: the value of %s is not the one that was sealed", ns, name, key)
+		return fmt.Errorf("secret %s/%s: the value of %s is not the one that was sealed", ns, name, key)
 	}
 	return nil
 }
@@ -222,14 +223,17 @@ func handEdit(ctx context.Context, s *stage) error {
 }
 
 func searchHistory(ctx context.Context, s *stage) error {
+	revs := strings.Fields(s.repo.Git("rev-list", "--all"))
+	if err := s.repo.Err(); err != nil {
+		return err
+	}
+	say("%s", dim(fmt.Sprintf("$ git grep -e VALUE $(git rev-list --all)    # %d values, %d commits", len(s.values), len(revs))))
 	for name, v := range s.values {
-		revs := strings.Fields(s.repo.Git("rev-list", "--all"))
-		if err := s.repo.Err(); err != nil {
-			return err
-		}
-		out, err := s.command(ctx, "", "git", append([]string{"grep", "-I", "-c", "-e", v}, revs...)...)
-		if err == nil || strings.TrimSpace(out) != "" {
-			return fmt.Errorf("the value %s is in the history in the clear", name)
+		// Exit code 1 and no output: not found.
+		out, err := s.quietly(ctx, "", "git", append([]string{"grep", "-c", "-F", "-e", v}, revs...)...)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || out != "" {
+			return fmt.Errorf("the value %s is in the history in the clear, or the search failed: %v", name, err)
 		}
 	}
 	say("none of the %d values is anywhere in it", len(s.values))

@@ -206,7 +206,7 @@ func (r *Repo) commit(message string) {
 func (r *Repo) env() []string {
 	name, mail, ok := strings.Cut(strings.TrimSuffix(r.Author, ">"), " <")
 	if !ok {
-		r.check(errors.New(`Author is not of the form "Name <mail>"`))
+		r.check(errors.New(`the author is not of the form "Name <mail>"`))
 	}
 	date := r.Date.Format(time.RFC3339)
 	return append(GitEnv(),
