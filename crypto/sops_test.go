@@ -157,10 +157,10 @@ func TestOpeningSaysWhatIsWrong(t *testing.T) {
 			func(err error) bool { return errors.As(err, &valueErr) }, []string{"stringData.password"}},
 		"two values swapped": {strings.NewReplacer(value(good, "password"), value(good, "port"), value(good, "port"), value(good, "password")).Replace(good), []Identity{id},
 			func(err error) bool { return errors.As(err, &valueErr) }, []string{"stringData."}},
-		"a plain field changed":   {strings.Replace(good, "app: shop", "app: evil", 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, []string{"MAC mismatch"}},
-		"a plain document added":  {good + "---\na: b\n", []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, nil},
-		"the MAC removed":         {strings.Replace(good, "mac: "+value(good, "mac"), "mac: \"\"", 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrNoMAC) }, []string{"no MAC"}},
-		"the MAC of another file": {strings.Replace(good, value(good, "mac"), value(two, "mac"), 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, nil},
+		"a plain field changed":                               {strings.Replace(good, "app: shop", "app: evil", 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, []string{"MAC mismatch"}},
+		"a plain document added":                              {good + "---\na: b\n", []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, nil},
+		"the MAC removed":                                     {strings.Replace(good, "mac: "+value(good, "mac"), "mac: \"\"", 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrNoMAC) }, []string{"no MAC"}},
+		"the MAC of another file":                             {strings.Replace(good, value(good, "mac"), value(two, "mac"), 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, nil},
 		"a leaf of type bytes, which makes the library panic": {strings.Replace(good, "type:int", "type:bytes", 1), []Identity{id}, func(err error) bool { return err != nil }, nil},
 		"an alias bomb": {"a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\nsops: {mac: x}\n",
 			[]Identity{id}, func(err error) bool { var fe *FormatError; return errors.As(err, &fe) }, nil},
@@ -221,7 +221,7 @@ func TestBindingMustBeSealedAndInItsPlace(t *testing.T) {
 		want error
 	}{
 		"nested under a key with colons": {nested, ErrBindingMoved},
-		"in a list": {strings.Replace(sealed, "    annotations:\n"+line+"\n", "    annotations:\n        - gitseal.io/sealed-for: "+enc+"\n", 1), ErrBindingMoved},
+		"in a list":                      {strings.Replace(sealed, "    annotations:\n"+line+"\n", "    annotations:\n        - gitseal.io/sealed-for: "+enc+"\n", 1), ErrBindingMoved},
 	} {
 		if c.file == sealed {
 			t.Fatalf("%s: the test did not change the file:\n%s", name, sealed)
