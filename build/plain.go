@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -175,7 +176,10 @@ func decode(doc []byte, start, depth int) ([]*unstructured.Unstructured, error) 
 		} `json:"metadata"`
 		Items []json.RawMessage `json:"items"`
 	}
-	if err := json.Unmarshal(j, &head); err != nil || head.APIVersion == "" || head.Kind == "" {
+	var notText *json.UnmarshalTypeError
+	if err := json.Unmarshal(j, &head); errors.As(err, &notText) && strings.Contains(notText.Field, ".") {
+		return nil, fmt.Errorf("%s is a %s, not a text; quote it (y, n, yes, no, on and off mean true and false in YAML)", notText.Field, notText.Value)
+	} else if err != nil || head.APIVersion == "" || head.Kind == "" {
 		return nil, fmt.Errorf("not a Kubernetes object (no apiVersion and kind); a kustomization.yaml can say which files of the folder are")
 	}
 	if strings.HasSuffix(head.Kind, "List") && head.Items != nil {

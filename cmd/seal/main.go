@@ -95,20 +95,6 @@ not authorised, 4 timeout.`,
 	}
 	keys := &cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"}
 	keys.AddCommand(newKeysFetchCommand())
-	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newVersionCommand())
+	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), version.NewCommand())
 	return root
-}
-
-func newVersionCommand() *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return version.Print(cmd.OutOrStdout(), output)
-		},
-	}
-	addOutputFlag(cmd, &output)
-	return cmd
 }
