@@ -6,6 +6,7 @@ import (
 	"maps"
 	"sync"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -65,7 +66,8 @@ func (d *Drift) Take() map[ID]string {
 	return out
 }
 
-// Unhealthy lists the kinds that can not be watched just now.
+// Unhealthy lists the kinds that can not be watched just now. A kind that the
+// cluster does not serve any more is not among them: its objects are gone.
 func (d *Drift) Unhealthy() map[schema.GroupKind]error {
 	if d == nil {
 		return nil
@@ -74,7 +76,7 @@ func (d *Drift) Unhealthy() map[schema.GroupKind]error {
 	defer d.mu.Unlock()
 	out := map[schema.GroupKind]error{}
 	for _, w := range d.watches {
-		if w.err != nil {
+		if w.err != nil && !apierrors.IsNotFound(w.err) {
 			out[w.gk] = w.err
 		}
 	}
@@ -309,6 +311,9 @@ func (r *Runner) Survey(ctx context.Context, inv Inventory) (map[ID]string, erro
 	}
 	for gvr, gk := range kinds {
 		l, err := r.Cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: SyncLabel + "=" + r.Owner.label()})
+		if apierrors.IsNotFound(err) {
+			l, err = &metav1.PartialObjectMetadataList{}, nil // the kind is gone, and its objects with it
+		}
 		if err != nil {
 			return nil, fmt.Errorf("look at %s in the cluster: %w", gk, refused(err, false))
 		}

@@ -32,8 +32,15 @@ const (
 type InventoryStore struct {
 	client kubernetes.Interface
 	owner  Owner
-	stored map[string][]byte // Secret name → content as we last saw it
+	stored map[string]storedShard // by Secret name, as we last saw it
 	shards int
+}
+
+// storedShard is what a shard's Secret holds. An update names the version that
+// it replaces: a second writer is a conflict, not a lost entry.
+type storedShard struct {
+	content         []byte
+	resourceVersion string
 }
 
 // NewInventoryStore does not read yet.
@@ -72,7 +79,7 @@ func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
 		return Inventory{}, fmt.Errorf("read the inventory: %w", err)
 	}
 	inv := Inventory{Entries: map[ID]Entry{}}
-	s.stored, s.shards = map[string][]byte{}, 0
+	s.stored, s.shards = map[string]storedShard{}, 0
 	for i := range list.Items {
 		sec := &list.Items[i]
 		sh, raw, err := readShard(sec)
@@ -82,7 +89,7 @@ func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
 		if sh.Owner != s.owner.Namespace+"/"+s.owner.Name {
 			return Inventory{}, &InventoryError{Shard: sec.Namespace + "/" + sec.Name, What: "it belongs to " + sh.Owner}
 		}
-		s.stored[sec.Name] = raw
+		s.stored[sec.Name] = storedShard{raw, sec.ResourceVersion}
 		if sec.Name == s.prefix()+"0" {
 			s.shards, inv.Source, inv.Commit = sh.Shards, sh.Source, sh.Commit
 		}
@@ -91,7 +98,7 @@ func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
 		}
 	}
 	for n := range max(s.shards, min(1, len(s.stored))) {
-		if name := s.prefix() + strconv.Itoa(n); s.stored[name] == nil {
+		if name := s.prefix() + strconv.Itoa(n); s.stored[name].content == nil {
 			return Inventory{}, &InventoryError{Shard: s.owner.Namespace + "/" + name, What: "it is missing"}
 		}
 	}
@@ -150,7 +157,7 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 		return fmt.Errorf("write the inventory: %w", err)
 	}
 	old, exists := s.stored[name]
-	if exists && bytes.Equal(old, raw) {
+	if exists && bytes.Equal(old.content, raw) {
 		return nil
 	}
 	var buf bytes.Buffer
@@ -166,21 +173,22 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 		Type:       "gitseal.io/inventory",
 		Data:       map[string][]byte{inventoryDataKey: buf.Bytes()},
 	}
-	secrets := s.client.CoreV1().Secrets(s.owner.Namespace)
+	fresh, secrets := sec.DeepCopy(), s.client.CoreV1().Secrets(s.owner.Namespace)
 	if exists {
-		_, err = secrets.Update(ctx, sec, metav1.UpdateOptions{})
+		sec.ResourceVersion = old.resourceVersion
+		sec, err = secrets.Update(ctx, sec, metav1.UpdateOptions{})
 		if apierrors.IsNotFound(err) { // somebody deleted it under us
-			_, err = secrets.Create(ctx, sec, metav1.CreateOptions{})
+			sec, err = secrets.Create(ctx, fresh, metav1.CreateOptions{})
 		}
 	} else {
-		_, err = secrets.Create(ctx, sec, metav1.CreateOptions{})
+		sec, err = secrets.Create(ctx, sec, metav1.CreateOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("write the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
 	}
 	if s.stored == nil {
-		s.stored = map[string][]byte{}
+		s.stored = map[string]storedShard{}
 	}
-	s.stored[name] = raw
+	s.stored[name] = storedShard{raw, sec.ResourceVersion}
 	return nil
 }

@@ -138,10 +138,10 @@ func desiredStep(d Desired, in PlanInput) Step {
 		return Step{d.ID, Change, "was not applied completely"}
 	case e.Version != d.kind.resource.Version:
 		return Step{d.ID, Change, "other API version"}
+	case drifted: // before the next case, which may find that nothing is to be sent
+		return Step{d.ID, Change, why}
 	case e.Input != d.Object.Input:
 		return Step{d.ID, Change, changedInput}
-	case drifted:
-		return Step{d.ID, Change, why}
 	default:
 		return Step{d.ID, Leave, ""}
 	}

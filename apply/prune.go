@@ -14,9 +14,15 @@ import (
 
 // pruneAll deletes what left git. Each delete is preceded by a look at the
 // object's metadata, and tied by preconditions to what was seen.
+// A kind that can not be watched is left alone: what is known of it may be old.
 func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
+	unhealthy := r.Drift.Unhealthy()
 	for _, s := range p.Steps {
 		if s.Action != Prune || ctx.Err() != nil {
+			continue
+		}
+		if err := unhealthy[s.ID.GroupKind()]; err != nil {
+			res.Kept = append(res.Kept, Failure{s.ID, fmt.Errorf("its kind can not be watched: %w", refused(err, false))})
 			continue
 		}
 		e := res.Inventory.Entries[s.ID]

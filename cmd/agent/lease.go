@@ -29,18 +29,20 @@ const (
 
 var errLeaseLost = errors.New("the lease was lost: another agent with the same --namespace and --name may be running")
 
-// lead runs work while this process holds the Sync's Lease, and gives it back
-// afterwards. work's context ends when the Lease is lost.
+// lead runs work while this process holds the Sync's Lease. The Lease is given
+// back only after work has ended: what work writes last must not meet the
+// writes of the next holder. work's context ends with ctx, and when the Lease is
+// lost.
 func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, log *slog.Logger, work func(context.Context) error) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	me := host + "_" + string(uuid.NewUUID())
-	electCtx, stop := context.WithCancel(ctx)
-	defer stop()
+	electCtx, release := context.WithCancel(context.WithoutCancel(ctx))
+	defer release()
+	started := make(chan struct{})
 	done := make(chan error, 1)
-	started := false
 	le, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: owner.Namespace, Name: "gitseal-sync-" + owner.Name},
@@ -50,10 +52,18 @@ func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, l
 		LeaseDuration: leaseDuration, RenewDeadline: leaseRenew, RetryPeriod: leaseRetry,
 		ReleaseOnCancel: true, Name: "gitseal-sync-" + owner.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(ctx context.Context) {
-				started = true
-				done <- work(klog.NewContext(ctx, klog.Background()))
+			OnStartedLeading: func(held context.Context) {
+				close(started)
+				workCtx, cancel := context.WithCancel(klog.NewContext(held, klog.Background()))
+				stop := context.AfterFunc(ctx, cancel)
+				err := work(workCtx)
+				if err == nil && held.Err() != nil && electCtx.Err() == nil {
+					err = errLeaseLost
+				}
 				stop()
+				cancel()
+				done <- err
+				release()
 			},
 			OnStoppedLeading: func() {},
 			OnNewLeader: func(id string) {
@@ -66,14 +76,20 @@ func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, l
 	if err != nil {
 		return fmt.Errorf("prepare the lease: %w", err)
 	}
+	// While waiting for the Lease there is no work to end first.
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-started:
+		default:
+			release()
+		}
+	})()
 	// The elector's own chatter is left out; the work logs as before.
 	le.Run(klog.NewContext(electCtx, klog.Logger{}))
-	if !started {
+	select {
+	case <-started:
+		return <-done
+	default:
 		return ctx.Err()
 	}
-	err = <-done
-	if err == nil && ctx.Err() == nil && electCtx.Err() == nil {
-		return errLeaseLost
-	}
-	return err
 }
