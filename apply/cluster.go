@@ -32,7 +32,7 @@ type Cluster struct {
 	mapper    *restmapper.DeferredDiscoveryRESTMapper
 }
 
-// requestTimeout bounds every single request but watches.
+// requestTimeout bounds every request for an object.
 const requestTimeout = 30 * time.Second
 
 // Connect makes a Cluster from a client configuration. Nothing is sent yet.
@@ -64,7 +64,7 @@ type kind struct {
 	namespaced bool
 }
 
-// lookup finds a kind, asking the server anew when it is not known.
+// lookup finds a kind in what discovery last said.
 func (c *Cluster) lookup(gvk schema.GroupVersionKind) (kind, error) {
 	m, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 	if meta.IsNoMatchError(err) {

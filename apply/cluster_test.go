@@ -536,3 +536,100 @@ spec:
 func configMapObject(name string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}
 }
+
+// crd defines Widget in a group of the test's own.
+func (w *world) crd() (group, manifest string) {
+	group = strings.ReplaceAll(w.ns, "-", "") + ".example.com"
+	return group, fmt.Sprintf(`apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: widgets.%[1]s}
+spec:
+  group: %[1]s
+  scope: Namespaced
+  names: {kind: Widget, plural: widgets, singular: widget}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`, group)
+}
+
+func TestACRDThatIsInUseIsNotPruned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	group, crd := w.crd()
+	widget := fmt.Sprintf("apiVersion: %s/v1\nkind: Widget\nmetadata: {name: one, namespace: NS}\n", group)
+	w.mustApply(crd + "---\n" + widget + "---\n" + configMaps("keep=1"))
+	t.Log("the CRD leaves git, its object stays in it")
+	res := w.apply(w.input(widget + "---\n" + configMaps("keep=1")))
+	if len(res.Kept) != 1 || !strings.Contains(res.Kept[0].Error(), "there are still objects of its kind (widgets "+w.ns+"/one)") {
+		t.Fatalf("kept: %v", res.Kept)
+	}
+	t.Log("now the object leaves git too")
+	if res = w.apply(w.input(configMaps("keep=1"))); len(res.Kept) != 0 || len(res.Done) != 2 {
+		t.Errorf("kept %v, done %v", res.Kept, res.Done)
+	}
+}
+
+func TestAKindThatIsInstalledLaterIsFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	group, crd := w.crd()
+	widget := fmt.Sprintf("apiVersion: %s/v1\nkind: Widget\nmetadata: {name: one, namespace: NS}\n", group)
+	if _, failed := w.desired(widget); len(failed) != 1 {
+		t.Fatalf("failed: %v", failed)
+	}
+	// By somebody else, so that this world's discovery does not hear of it.
+	other := newWorld(t)
+	other.mustApply(crd)
+	if d, failed := w.desired(widget); len(failed) != 0 || len(d) != 1 {
+		t.Errorf("failed: %v", failed)
+	}
+}
+
+func TestOneObjectTwiceIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, failed := w.desired(configMaps("x=1") + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")
+	if len(failed) != 1 || !strings.Contains(failed[0].Error(), "ConfigMap/"+w.ns+"/x: is in git twice") {
+		t.Errorf("failed: %v", failed)
+	}
+}
+
+func TestDriftOfAnObjectThatHasToWaitIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	manifests := func(secretType string) string {
+		return `apiVersion: v1
+kind: Secret
+metadata: {name: s, namespace: NS}
+type: ` + secretType + `
+stringData: {a: b}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d, namespace: NS}
+spec:
+  replicas: 1
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}}
+    spec: {containers: [{name: c, image: x, envFrom: [{secretRef: {name: s}}]}]}
+`
+	}
+	w.mustApply(manifests("Opaque"))
+	in := w.input(manifests("kubernetes.io/tls")) // the type of a Secret can not change
+	deployment := ID{Group: "apps", Kind: "Deployment", Namespace: w.ns, Name: "d"}
+	in.Drifted = map[ID]string{deployment: "edited"}
+	if res := w.apply(in); len(res.Failed) != 1 || len(res.Waiting) != 1 {
+		t.Fatalf("failed %v, waiting %v", res.Failed, res.Waiting)
+	}
+	res := w.mustApply(manifests("Opaque")) // nobody tells of the drift again
+	for _, d := range res.Done {
+		if d.ID == deployment {
+			return
+		}
+	}
+	t.Errorf("the Deployment was not applied again: %v", res.Done)
+}

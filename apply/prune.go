@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
@@ -68,6 +69,11 @@ func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result) (gone, 
 			return false, false, err
 		}
 	}
+	if isCRD(id.GroupKind()) {
+		if err := r.crdUnused(ctx, id.Name, res); err != nil {
+			return false, false, err
+		}
+	}
 	res.Requests++
 	err = r.Cluster.delete(ctx, gvr, id, m)
 	switch {
@@ -89,6 +95,9 @@ func (r *Runner) find(ctx context.Context, id ID, gvr schema.GroupVersionResourc
 		return m, gvr, err
 	}
 	served, lookupErr := r.Cluster.mapper.RESTMapping(id.GroupKind())
+	if lookupErr != nil && !meta.IsNoMatchError(lookupErr) {
+		return nil, gvr, lookupErr // not knowing is not being gone
+	}
 	if lookupErr != nil || served.Resource == gvr {
 		return nil, gvr, err
 	}
@@ -111,8 +120,35 @@ func retained(m metav1.Object) string {
 	return ""
 }
 
+// crdUnused refuses to delete a CRD while there are objects of its kind, which
+// would go with it. Those that left git were pruned before it.
+func (r *Runner) crdUnused(ctx context.Context, name string, res *Result) error {
+	plural, group, _ := strings.Cut(name, ".")
+	gvr, err := r.Cluster.mapper.ResourceFor(schema.GroupVersionResource{Group: group, Resource: plural})
+	if meta.IsNoMatchError(err) {
+		return nil // it is not served, so it has no objects
+	}
+	if err != nil {
+		return fmt.Errorf("whether it has objects could not be found out: %w", err)
+	}
+	res.Requests++
+	found, err := r.Cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("its objects could not be listed: %w", refused(err, false))
+	}
+	for i := range found.Items {
+		if o := &found.Items[i]; o.GetDeletionTimestamp() == nil {
+			return fmt.Errorf("there are still objects of its kind (%s %s), which would be deleted with it; remove them, or keep it with the annotation gitseal.io/prune: disabled", plural, strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
+		}
+	}
+	return nil
+}
+
 // namespaceEmpty refuses to delete a namespace that holds anything that is not
-// ours. It asks for one object of each kind more than the known ones.
+// ours. It lists the metadata of every kind in it.
 func (r *Runner) namespaceEmpty(ctx context.Context, ns string, res *Result) error {
 	lists, err := r.Cluster.client.Discovery().ServerPreferredNamespacedResources()
 	if err != nil {

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"encoding/json"
+	"errors"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -30,13 +31,21 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 	own := crdKinds(objects)
 	var out []Desired
 	var failed []Failure
+	seen := map[ID]bool{}
+	asked := false
 	for _, o := range objects {
 		gvk := o.GroupVersionKind()
 		id := ID{Group: gvk.Group, Kind: gvk.Kind, Namespace: o.Namespace(), Name: o.Name()}
 		k, ok := own[gvk]
 		if !ok {
 			var err error
-			if k, err = c.lookup(gvk); err != nil {
+			if k, err = c.lookup(gvk); err != nil && !asked {
+				// Its CRD may have been installed since: ask once in a pass.
+				asked = true
+				c.forget()
+				k, err = c.lookup(gvk)
+			}
+			if err != nil {
 				failed = append(failed, Failure{id, err})
 				continue
 			}
@@ -47,6 +56,11 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 		case !k.namespaced:
 			id.Namespace = ""
 		}
+		if seen[id] {
+			failed = append(failed, Failure{id, errors.New("is in git twice; without a namespace it goes to " + defaultNamespace)})
+			continue
+		}
+		seen[id] = true
 		out = append(out, Desired{ID: id, Object: o, kind: k})
 	}
 	return out, failed

@@ -66,22 +66,34 @@ func (r *Runner) Run(ctx context.Context, p Plan, commit string) (Result, error)
 	return res, ctx.Err()
 }
 
-// intend writes the union of old and new before the first change.
+// intend writes the union of old and new before the first change, and what is
+// about to get other content as intended: after a crash its evidence could not
+// tell, since the time in managedFields has whole seconds, and a commit that was
+// reverted meanwhile would find nothing to do.
 func (r *Runner) intend(ctx context.Context, p Plan, res *Result) error {
 	fresh := false
-	for _, d := range p.Desired {
-		if _, ok := res.Inventory.Entries[d.ID]; !ok {
-			res.Inventory.Entries[d.ID] = Entry{Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Intended}
-			fresh = true
+	ahead := res.Inventory.Clone()
+	for i, d := range p.Desired {
+		e, known := res.Inventory.Entries[d.ID]
+		switch {
+		case !known:
+			e = Entry{Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Intended}
+			res.Inventory.Entries[d.ID] = e
+		case e.Phase == Applied && p.Steps[i].Action == Change && e.Input != d.Object.Input:
+			e.Phase = Intended // in the store only: one still has use for the rest
+		default:
+			continue
 		}
+		ahead.Entries[d.ID] = e
+		fresh = true
 	}
 	if res.Inventory.Source == "" {
-		res.Inventory.Source = p.source
+		res.Inventory.Source, ahead.Source = p.source, p.source
 	}
 	if !fresh {
 		return nil
 	}
-	return r.Store.Save(ctx, res.Inventory)
+	return r.Store.Save(ctx, ahead)
 }
 
 // outcome of one object.
@@ -134,8 +146,14 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 			switch {
 			case ctx.Err() != nil:
 				o = outcome{entry: res.Inventory.Entries[p.Desired[i].ID], waiting: ctx.Err()}
+				if p.Steps[i].Action == Change {
+					o.entry.Phase = Intended
+				}
 			case blocker != "":
 				o = outcome{entry: res.Inventory.Entries[p.Desired[i].ID], waiting: fmt.Errorf("waits for %s, which was not applied", blocker)}
+				if p.Steps[i].Action == Change {
+					o.entry.Phase = Intended // drift is told once: the next pass must not forget it
+				}
 			default:
 				o = r.one(ctx, p.Desired[i], p.Steps[i], res.Inventory.Entries[p.Desired[i].ID])
 			}
@@ -229,7 +247,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry) outcome
 	if isCRD(d.ID.GroupKind()) {
 		r.Cluster.forget()
 		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {
-			o.failed = err
+			o.failed, o.entry.Phase = err, Intended
 		}
 	}
 	return o

@@ -32,6 +32,7 @@ type manifest struct {
 	Immutable  *bool          `yaml:"immutable"`
 	Data       map[string]any `yaml:"data"`
 	StringData map[string]any `yaml:"stringData"`
+	SOPS       any            `yaml:"sops"`
 }
 
 type manifestMeta struct {
@@ -158,6 +159,9 @@ func SealManifests(req SealManifestRequest) ([]map[string]any, error) {
 		if m.Kind != "Secret" || m.APIVersion != "v1" {
 			return fmt.Errorf("document %d: not a Secret (apiVersion v1, kind Secret)", n)
 		}
+		if m.SOPS != nil {
+			return fmt.Errorf("document %d: %w as a SOPS file; open it with sops first", n, ErrAlreadySealed)
+		}
 		s, err := req.seal(m)
 		if err != nil {
 			return fmt.Errorf("document %d: %w", n, err)
@@ -201,6 +205,9 @@ func (req SealManifestRequest) seal(m manifest) (map[string]any, error) {
 	}
 	encrypted := map[string]any{}
 	for _, k := range slices.Sorted(maps.Keys(values)) {
+		if bytes.HasPrefix(values[k].Reveal(), []byte(encPrefix)) {
+			return nil, fmt.Errorf("%s is %w by sops", k, ErrAlreadySealed)
+		}
 		text, err := SealValue(req.Cert, Target{ns, m.Metadata.Name, scope}, values[k], req.Now)
 		if err != nil {
 			return nil, err

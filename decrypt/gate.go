@@ -170,7 +170,7 @@ func (g *gate) value(u *unstructured.Unstructured, key, text string) {
 			g.warnings = append(g.warnings, Refusal{Object: g.object, Target: g.target, Field: field, Reason: ReasonPlaintextSecret, Message: "the value lies in git in the clear"})
 		}
 	default:
-		g.refuse(ReasonPlaintextSecret, field, "the value lies in git in the clear; seal the file with `seal encrypt`, or let it pass with --plaintext-secrets Warn and the annotation %s: allow", plaintextAnnotation)
+		g.refuse(ReasonPlaintextSecret, field, "the value lies in git in the clear; seal the file with `seal encrypt`, or let it pass with --plaintext-secrets Warn, which the annotation %s: allow makes silent", plaintextAnnotation)
 	}
 }
 

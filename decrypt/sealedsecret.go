@@ -1,6 +1,7 @@
 package decrypt
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -139,6 +140,10 @@ func (s *sealedSecret) open(u *unstructured.Unstructured, keys []crypto.Certific
 		value, err := crypto.OpenValue(keys, s.target, key, s.encrypted[key])
 		if err != nil {
 			errs = append(errs, err)
+			continue
+		}
+		if bytes.HasPrefix(value.Reveal(), []byte(encHead)) {
+			errs = append(errs, fmt.Errorf("encryptedData.%s: what it holds is itself still sealed by sops; seal the plain value", key))
 			continue
 		}
 		data[key] = base64.StdEncoding.EncodeToString(value.Reveal())

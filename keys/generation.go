@@ -65,7 +65,7 @@ func parseGeneration(s *corev1.Secret) (Generation, error) {
 		return Generation{}, fmt.Errorf("key Secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	n, err := strconv.Atoi(strings.TrimPrefix(s.Name, secretPrefix))
-	if err != nil || n < 1 {
+	if err != nil || n < 1 || s.Name != secretPrefix+strconv.Itoa(n) { // one name for each number
 		return fail(fmt.Errorf("its name is not %s and a number", secretPrefix))
 	}
 	state := State(s.Labels[StateLabel])

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,6 +50,9 @@ func (s Store) Ensure(ctx context.Context) (*Ring, error) {
 	if len(ring.Generations) > 0 {
 		return ring, nil
 	}
+	if err := s.neverPublished(ctx); err != nil {
+		return nil, err
+	}
 	g := Generation{Number: 1, State: Active}
 	if g.Identity, err = crypto.GenerateIdentity(); err != nil {
 		return nil, err
@@ -61,6 +65,22 @@ func (s Store) Ensure(ctx context.Context) (*Ring, error) {
 		return nil, s.apiError("create the first key generation", err)
 	}
 	return s.Load(ctx)
+}
+
+// ErrKeysLost says that there were keys once. New ones would open nothing that
+// is in git, and take the place of the published ones.
+var ErrKeysLost = errors.New("the key Secrets are gone, but public keys were published before")
+
+func (s Store) neverPublished(ctx context.Context) error {
+	_, err := s.Client.CoreV1().ConfigMaps(s.Namespace).Get(ctx, PublicConfigMap, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return s.apiError("read ConfigMap "+PublicConfigMap, err)
+	}
+	return fmt.Errorf("%w in ConfigMap %s/%s: restore Secret %s1 (labelled %s) from a backup; to begin anew, and seal everything again, delete that ConfigMap",
+		ErrKeysLost, s.Namespace, PublicConfigMap, secretPrefix, StateLabel)
 }
 
 // Load reads the keys that are there. A key Secret that can not be read fails

@@ -144,6 +144,7 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 
 func (s *Sync) logPass(r Report) {
 	s.logFailures(r)
+	s.logWatches()
 	for _, w := range r.Warnings {
 		s.log.Warn("let through", "what", w)
 	}
@@ -159,8 +160,36 @@ func (s *Sync) logPass(r Report) {
 	}
 }
 
+// logFailures says each set of failures loudly once; while it stays the same
+// the passes that repeat it speak at debug level.
 func (s *Sync) logFailures(r Report) {
+	said := r.Commit
 	for _, err := range r.Failures {
-		s.log.Log(context.Background(), slog.LevelError, "failed", "commit", r.Commit, "error", err.Error())
+		said += "\x00" + err.Error()
 	}
+	level := slog.LevelError
+	if said == s.said {
+		level = slog.LevelDebug
+	}
+	s.said = said
+	for _, err := range r.Failures {
+		s.log.Log(context.Background(), level, "failed", "commit", r.Commit, "error", err.Error())
+	}
+}
+
+// logWatches says when a kind can not be watched any more, and when it can
+// again: meanwhile its drift is not seen, and nothing of it is pruned.
+func (s *Sync) logWatches() {
+	now := s.runner.Drift.Unhealthy()
+	for gk, err := range now {
+		if _, known := s.unwatched[gk]; !known {
+			s.log.Warn("drift is not seen: the kind can not be watched", "kind", gk.String(), "error", err.Error())
+		}
+	}
+	for gk := range s.unwatched {
+		if _, still := now[gk]; !still {
+			s.log.Info("drift is seen again", "kind", gk.String())
+		}
+	}
+	s.unwatched = now
 }

@@ -4,7 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/build"
@@ -61,6 +67,9 @@ type Sync struct {
 	inventory apply.Inventory
 	desired   []apply.Desired // of the last pass that got so far
 	applied   string          // the commit that was applied without a failure
+	said      string          // the failures that were logged last
+	unwatched map[schema.GroupKind]error
+	drift     map[apply.ID]string // seen by the watches, and not yet dealt with
 }
 
 // New makes a Sync; nothing is read yet. runner.Drift may be nil: then drift is
@@ -147,7 +156,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	for _, f := range unknown {
 		r.fail(Plan, f)
 	}
-	drifted, err := s.drifted(ctx)
+	drifted, err := s.drifted(ctx, r)
 	if err != nil {
 		stop()
 		r.fail(Plan, err)
@@ -155,7 +164,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	}
 	plan := apply.NewPlan(apply.PlanInput{
 		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted,
-		Source:     s.cfg.SourceName + "//" + s.cfg.Path,
+		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
 		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused),
 		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
 		ConfirmSourceChange: s.cfg.ConfirmSourceChange,
@@ -165,6 +174,9 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	res, err := s.runner.Run(ctx, plan, commit)
 	stop()
 	s.inventory, s.desired = res.Inventory, plan.Desired
+	if err == nil {
+		s.drift = nil // what could not be sent is marked in the inventory
+	}
 	r.addResult(res)
 	r.Left = plan.Count(apply.Leave)
 	if err != nil {
@@ -182,15 +194,27 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	}
 }
 
-// drifted is what the watches saw or, without watches, what a look shows.
-func (s *Sync) drifted(ctx context.Context) (map[apply.ID]string, error) {
-	if s.cfg.Drift == ReportOnly {
+// drifted is what the watches saw or, without watches, what a look shows. The
+// watches tell it once, so it is kept until a pass has dealt with it.
+func (s *Sync) drifted(ctx context.Context, r *Report) (map[apply.ID]string, error) {
+	if s.runner.Drift == nil {
+		seen, err := s.runner.Survey(ctx, s.inventory)
+		if s.cfg.Drift != ReportOnly || err != nil {
+			return seen, err
+		}
+		for _, id := range slices.SortedFunc(maps.Keys(seen), func(a, b apply.ID) int { return strings.Compare(a.String(), b.String()) }) {
+			r.Warnings = append(r.Warnings, "drift: "+id.String()+": "+seen[id])
+		}
 		return nil, nil
 	}
-	if s.runner.Drift != nil {
-		return s.runner.Drift.Take(), nil
+	if s.cfg.Drift == ReportOnly {
+		return nil, nil // the loop reports it
 	}
-	return s.runner.Survey(ctx, s.inventory)
+	if s.drift == nil {
+		s.drift = map[apply.ID]string{}
+	}
+	maps.Copy(s.drift, s.runner.Drift.Take())
+	return s.drift, nil
 }
 
 func (s *Sync) loadInventory(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-logr/logr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
@@ -28,6 +29,17 @@ const (
 )
 
 var errLeaseLost = errors.New("the lease was lost: another agent with the same --namespace and --name may be running")
+
+// leaseErrors lets the elector's errors through, but not those of giving up a
+// lease on purpose.
+type leaseErrors struct {
+	slog.Handler
+	elect context.Context
+}
+
+func (h leaseErrors) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelError && h.elect.Err() == nil
+}
 
 // lead runs work while this process holds the Sync's Lease. The Lease is given
 // back only after work has ended: what work writes last must not meet the
@@ -54,6 +66,7 @@ func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, l
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(held context.Context) {
 				close(started)
+				log.Debug("holding the lease", "lease", owner.Namespace+"/gitseal-sync-"+owner.Name)
 				workCtx, cancel := context.WithCancel(klog.NewContext(held, klog.Background()))
 				stop := context.AfterFunc(ctx, cancel)
 				err := work(workCtx)
@@ -84,8 +97,8 @@ func lead(ctx context.Context, client kubernetes.Interface, owner apply.Owner, l
 			release()
 		}
 	})()
-	// The elector's own chatter is left out; the work logs as before.
-	le.Run(klog.NewContext(electCtx, klog.Logger{}))
+	// Of the elector's own log only errors are kept; the work logs as before.
+	le.Run(klog.NewContext(electCtx, logr.FromSlogHandler(leaseErrors{log.Handler(), electCtx})))
 	select {
 	case <-started:
 		return <-done

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
@@ -92,14 +95,21 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	return cmd
 }
 
+var commitHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
+
 // config turns the flags into the configuration of a Sync.
 func (o syncOptions) config() (reconcile.Config, error) {
 	var errs []error
 	if o.url == "" {
 		errs = append(errs, errors.New("--url is required"))
 	}
-	if o.name == "" || o.namespace == "" {
-		errs = append(errs, errors.New("--name and --namespace must not be empty"))
+	for flag, value := range map[string]string{"--name": o.name, "--namespace": o.namespace, "--target-namespace": o.targetNamespace} {
+		if problems := validation.IsDNS1123Label(value); len(problems) > 0 {
+			errs = append(errs, fmt.Errorf("%s: %q: %s", flag, value, problems[0]))
+		}
+	}
+	if o.pruneConfirm != "" && !commitHash.MatchString(o.pruneConfirm) {
+		errs = append(errs, fmt.Errorf("--prune-confirm: %q is not a full commit hash", o.pruneConfirm))
 	}
 	limit, err := apply.ParsePruneLimit(o.pruneLimit)
 	if err != nil {
@@ -155,7 +165,8 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	store := keys.Store{Client: cluster.Client(), Namespace: o.namespace, DecryptionSecret: o.decryptionSecret, Now: time.Now}
-	if err := o.prepareKeys(ctx, store, log); err != nil {
+	public, err := o.prepareKeys(ctx, store, log)
+	if err != nil {
 		return err
 	}
 	creds, err := o.git.credentials(ctx, cluster.Client(), o.namespace)
@@ -175,41 +186,52 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		if o.once {
 			return o.finish(stdout, stderr, s.Pass(ctx))
 		}
+		var keeper sync.WaitGroup
+		defer keeper.Wait() // it ends with ctx, as Run does
+		keeper.Go(func() { store.KeepPublished(ctx, public, log) })
 		s.Run(ctx, nil)
 		return nil
 	}
-	return lead(ctx, cluster.Client(), cfg.Owner, log, work)
+	log.Info("starting", "version", version.Get().Version, "url", o.url, "path", o.path, "namespace", o.namespace, "name", o.name)
+	for {
+		err := lead(ctx, cluster.Client(), cfg.Owner, log, work)
+		if !errors.Is(err, errLeaseLost) || o.once || ctx.Err() != nil {
+			return err
+		}
+		// The API server was away for longer than the lease lasts, usually.
+		log.Warn("waiting for the lease again", "error", err.Error())
+	}
 }
 
 // prepareKeys makes and publishes the keys. It keeps trying while the API
 // server can not be reached, unless this is a single run.
-func (o syncOptions) prepareKeys(ctx context.Context, store keys.Store, log *slog.Logger) error {
+func (o syncOptions) prepareKeys(ctx context.Context, store keys.Store, log *slog.Logger) (keys.Public, error) {
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := publishKeys(ctx, store, log)
+		public, err := publishKeys(ctx, store, log)
 		if err == nil || o.once || ctx.Err() != nil {
-			return err
+			return public, err
 		}
 		log.Error("keys are not ready", "error", err.Error(), "retry", wait)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return keys.Public{}, ctx.Err()
 		case <-time.After(wait):
 		}
 	}
 }
 
-func publishKeys(ctx context.Context, store keys.Store, log *slog.Logger) error {
+func publishKeys(ctx context.Context, store keys.Store, log *slog.Logger) (keys.Public, error) {
 	ring, err := store.Ensure(ctx)
 	if err != nil {
-		return err
+		return keys.Public{}, err
 	}
 	public, err := ring.Public()
 	if err != nil {
-		return err
+		return keys.Public{}, err
 	}
 	changed, warning, err := store.Publish(ctx, public)
 	if err != nil {
-		return err
+		return keys.Public{}, err
 	}
 	if warning != nil {
 		log.Warn("public keys may not be readable for everyone", "error", warning.Error())
@@ -218,7 +240,7 @@ func publishKeys(ctx context.Context, store keys.Store, log *slog.Logger) error 
 		log.Info("published the public keys", "configmap", store.Namespace+"/"+keys.PublicConfigMap,
 			"recipient", public.Recipients[0].String(), "certificate", public.Cert.Fingerprint())
 	}
-	return nil
+	return public, nil
 }
 
 // onceReport is the stable form of `agent sync --once -o json`.
@@ -287,19 +309,15 @@ func (r onceReport) print(w io.Writer, output string) error {
 		for _, a := range r.Actions {
 			b = fmt.Appendf(b, "%s %s (%s)\n", a.Action, a.Object, a.Reason)
 		}
+		for _, w := range r.Warnings {
+			b = fmt.Appendf(b, "warning: %s\n", w)
+		}
 		b = fmt.Appendf(b, "commit %s: %d objects: %d created, %d changed, %d pruned, %d unchanged, in %s\n",
-			short(r.Commit), r.Objects, r.Created, r.Changed, r.Pruned, r.Unchanged, time.Duration(r.Milliseconds)*time.Millisecond)
+			r.Commit, r.Objects, r.Created, r.Changed, r.Pruned, r.Unchanged, time.Duration(r.Milliseconds)*time.Millisecond)
 	}
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(b)
 	return err
-}
-
-func short(hash string) string {
-	if len(hash) > 12 {
-		return hash[:12]
-	}
-	return hash
 }

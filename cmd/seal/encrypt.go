@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,6 +65,10 @@ func (o encryptOptions) run(cmd *cobra.Command, file string) error {
 		return wrap(display(file), err)
 	}
 	if o.inPlace {
+		// A link stays a link, and the plaintext behind it is replaced.
+		if file, err = filepath.EvalSymlinks(file); err != nil {
+			return err
+		}
 		return write(cmd, file, sealed)
 	}
 	return write(cmd, o.write, sealed)

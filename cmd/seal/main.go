@@ -93,8 +93,20 @@ not authorised, 4 timeout.`,
 		SilenceErrors: true,
 		Version:       version.Get().Version,
 	}
-	keys := &cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"}
+	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"})
 	keys.AddCommand(newKeysFetchCommand())
 	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), version.NewCommand())
 	return root
+}
+
+// group makes a command that only holds others say so when it is given a word
+// that is none of them.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		return cmd.Help()
+	}
+	return cmd
 }

@@ -38,14 +38,14 @@ type secretOptions struct {
 }
 
 func newSecretCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	cmd := group(&cobra.Command{
 		Use:   "secret",
 		Short: "Make a Secret that is sealed at once, like kubectl create secret",
 		Long: `Make a Secret that is sealed at once, like kubectl create secret.
 
 The result is a SOPS file or, with --format sealedsecret, a SealedSecret. The
 values are never written anywhere else.`,
-	}
+	})
 	cmd.AddCommand(newSecretGeneric(), newSecretTLS(), newSecretDocker())
 	return cmd
 }

@@ -15,6 +15,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	signal.Ignore(syscall.SIGPIPE) // `make demo | head` must clean up all the same
 	bin := flag.String("bin", "bin", "folder with the programs seal and agent")
 	flag.Parse()
 	if err := run(ctx, *bin); err != nil {

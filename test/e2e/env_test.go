@@ -73,11 +73,15 @@ type env struct {
 
 func newEnv(t *testing.T) *env {
 	t.Helper()
+	return newEnvOn(t, harness.Shared(t))
+}
+
+func newEnvOn(t *testing.T, cp *harness.ControlPlane) *env {
+	t.Helper()
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cp := harness.Shared(t)
 	cfg, err := cp.RESTConfig()
 	if err != nil {
 		t.Fatal(err)

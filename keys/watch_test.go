@@ -1,0 +1,237 @@
+package keys
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+
+	"github.com/gitseal/gitseal/test/harness"
+)
+
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// keep runs KeepPublished for the length of the test, or until stop.
+func (in *installation) keep(s Store, p Public) (log *logBuffer, stop func()) {
+	in.t.Helper()
+	log = &logBuffer{}
+	ctx, cancel := context.WithCancel(in.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.KeepPublished(ctx, p, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	}()
+	stop = func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(30 * time.Second):
+			in.t.Error("KeepPublished does not end with its context")
+		}
+	}
+	in.t.Cleanup(stop)
+	return log, stop
+}
+
+// watched waits until the store's client has a watch, and sends nothing else.
+func (in *installation) watched(since harness.Mark) {
+	in.t.Helper()
+	in.eventually("a watch", func() error {
+		for _, r := range in.requests(since) {
+			if r.Verb == "watch" && r.Resource == "configmaps" {
+				return nil
+			}
+		}
+		return errors.New("none")
+	})
+}
+
+func (in *installation) eventually(what string, check func() error) {
+	in.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) || in.t.Context().Err() != nil {
+			in.t.Fatalf("%s: not after 20 s: %v", what, err)
+		}
+	}
+}
+
+func TestKeepPublishedPutsBackAndIsSilentOtherwise(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"another recipient", "binary data", "its deletion"} {
+		edit := edits()[what]
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			in := newInstallation(t)
+			public := in.ready()
+			if _, _, err := in.store().Publish(t.Context(), public); err != nil {
+				t.Fatal(err)
+			}
+			mark := in.cp.Mark()
+			log, _ := in.keep(in.store(), public)
+			in.watched(mark)
+			time.Sleep(time.Second)
+			for _, r := range in.requests(mark) {
+				if r.Resource != "configmaps" || (r.Verb != "watch" && r.Verb != "list") || !strings.Contains(r.RequestURI, "fieldSelector=metadata.name%3D"+PublicConfigMap) {
+					t.Errorf("before anything changed it sent %s %s", r.Verb, r.RequestURI)
+				}
+			}
+
+			mark = in.cp.Mark()
+			in.edit(edit)
+			in.eventually("it is put back", func() error { return in.publishedIs(public) })
+			time.Sleep(2500 * time.Millisecond) // what its own write sets off would come now
+			if w := in.writes(mark); len(w) != 1 {
+				t.Errorf("it sent %v, want one write", w)
+			}
+			mark = in.cp.Mark()
+			time.Sleep(time.Second)
+			if r := in.requests(mark); len(r) > 0 {
+				t.Errorf("then it sent %+v", r)
+			}
+			if n := strings.Count(log.String(), "changed in the cluster and put back"); n != 1 {
+				t.Errorf("%d messages, want one:\n%s", n, log)
+			}
+			if strings.Contains(log.String(), public.Recipients[0].String()) || strings.Contains(log.String(), "CERTIFICATE") {
+				t.Errorf("the log holds content:\n%s", log)
+			}
+		})
+	}
+}
+
+func TestKeepPublishedMakesWhatIsMissingAtTheStart(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	public := in.ready()
+	in.keep(in.store(), public)
+	in.eventually("it is published", func() error { return in.publishedIs(public) })
+}
+
+func TestKeepPublishedDoesNotUndoARotation(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	old := in.ready()
+	if _, _, err := in.store().Publish(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	mark := in.cp.Mark()
+	in.keep(in.store(), old)
+	in.watched(mark)
+	in.put(in.sample(1, 2, Active).secret(in.ns))
+	rotated := in.public()
+	if rotated.Recipients[0].String() == old.Recipients[0].String() {
+		t.Fatal("the rotation changed nothing")
+	}
+	if _, _, err := in.store().Publish(t.Context(), rotated); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second)
+	if err := in.publishedIs(rotated); err != nil {
+		t.Error(err)
+	}
+	in.edit(nil)
+	in.eventually("what is put back is the new generation", func() error { return in.publishedIs(rotated) })
+}
+
+// failing drops requests that change ConfigMaps while it is on.
+type failing struct {
+	http.RoundTripper
+	on      *atomic.Bool
+	dropped *atomic.Int32
+}
+
+func (f failing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.on.Load() && r.Method != http.MethodGet && strings.Contains(r.URL.Path, "/configmaps") {
+		f.dropped.Add(1)
+		return nil, errors.New("connection lost")
+	}
+	return f.RoundTripper.RoundTrip(r)
+}
+
+func TestKeepPublishedTriesAgainWithPauses(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	public := in.ready()
+	if _, _, err := in.store().Publish(t.Context(), public); err != nil {
+		t.Fatal(err)
+	}
+	var on atomic.Bool
+	var dropped atomic.Int32
+	on.Store(true)
+	s := in.store()
+	s.Client = in.as(func(c *rest.Config) {
+		c.UserAgent = in.ns
+		c.Wrap(func(rt http.RoundTripper) http.RoundTripper { return failing{rt, &on, &dropped} })
+	})
+	mark := in.cp.Mark()
+	log, _ := in.keep(s, public)
+	in.watched(mark)
+	in.edit(func(c *corev1.ConfigMap) { c.Data[RecipientsKey] = "KEEP-CANARY" })
+	time.Sleep(4 * time.Second)
+	if n := dropped.Load(); n < 2 || n > 4 { // at 0, 1 and 3 s
+		t.Errorf("%d tries in four seconds, want two to four", n)
+	}
+	on.Store(false)
+	in.eventually("it is put back", func() error { return in.publishedIs(public) })
+	if !strings.Contains(log.String(), "could not be put back") || strings.Contains(log.String(), "KEEP-CANARY") {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+func TestKeepPublishedIsNotDrivenByAnInsistentWriter(t *testing.T) {
+	t.Parallel()
+	in := newInstallation(t)
+	public := in.ready()
+	if _, _, err := in.store().Publish(t.Context(), public); err != nil {
+		t.Fatal(err)
+	}
+	mark := in.cp.Mark()
+	_, stop := in.keep(in.store(), public)
+	in.watched(mark)
+	n := 0
+	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if in.tryEdit(func(c *corev1.ConfigMap) { c.Data[RecipientsKey] += "#\n" }) == nil { // a conflict is no edit
+			n++
+		}
+	}
+	w := in.writes(mark)
+	t.Logf("%d edits, %d corrections", n, len(w))
+	if len(w) < 2 || len(w) > 5 || n < 30 { // at 0, 1 and 3 s, and what the first events leave
+		t.Errorf("%d edits, and it sent %v", n, w)
+	}
+	stop()
+	mark = in.cp.Mark()
+	in.edit(func(c *corev1.ConfigMap) { c.Data = nil })
+	time.Sleep(time.Second)
+	if r := in.requests(mark); len(r) > 0 {
+		t.Errorf("after its end it sent %+v", r)
+	}
+}
