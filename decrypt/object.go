@@ -2,7 +2,7 @@ package decrypt
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -45,16 +45,17 @@ func (o Object) String() string { return describe(o.Masked) }
 func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) }
 
 // Body is the JSON to send, with labels added and values put back, and a keyed
-// digest of it. Errors are safe to print and name the field and its source.
+// digest of it. Errors are safe to print and name the field and its source; the
+// caller names the object.
 func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
 	u := o.Masked.DeepCopy()
 	if o.sealed != nil {
 		if err := o.sealed.open(u, o.masked.keys.CertificateKeys()); err != nil {
-			return crypto.Secret{}, "", fmt.Errorf("%s: %w", o, err)
+			return crypto.Secret{}, "", err
 		}
 	} else if isSecret(u) {
 		if err := o.masked.putBackSecret(u); err != nil {
-			return crypto.Secret{}, "", fmt.Errorf("%s: %w", o, err)
+			return crypto.Secret{}, "", err
 		}
 	}
 	all := u.GetLabels()
@@ -67,7 +68,7 @@ func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
 	u.SetLabels(all)
 	b, err := json.Marshal(u.Object)
 	if err != nil {
-		return crypto.Secret{}, "", fmt.Errorf("%s: can not be written as JSON", o)
+		return crypto.Secret{}, "", errors.New("can not be written as JSON")
 	}
 	return crypto.NewSecret(b), o.masked.digester.Digest("body", b), nil
 }

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/gitseal/gitseal/apply"
@@ -60,6 +61,9 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 		case <-due.C:
 			s.repair(ctx, waiting, fights, observe)
 		}
+		if s.applied == "" && retry == 0 { // a repair failed
+			next.Reset(firstRetry)
+		}
 		due.Stop()
 	}
 }
@@ -88,7 +92,10 @@ func earliest(waiting map[apply.ID]string, fights map[apply.ID]*fight) (time.Tim
 func (s *Sync) collect(waiting map[apply.ID]string) {
 	for id, why := range s.runner.Drift.Take() {
 		if s.cfg.Drift == ReportOnly {
-			s.log.Warn("drift", "object", id.String(), "why", why)
+			if s.reported[id] != why { // later events of the same change say nothing new
+				s.log.Warn("drift", "object", id.String(), "why", why)
+			}
+			s.reported[id] = why
 			continue
 		}
 		waiting[id] = why
@@ -99,10 +106,11 @@ func (s *Sync) collect(waiting map[apply.ID]string) {
 // pauses, so that two writers who disagree do not keep the API server busy.
 func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights map[apply.ID]*fight, observe func(Report)) {
 	now := time.Now()
+	maps.DeleteFunc(fights, func(id apply.ID, f *fight) bool { return waiting[id] == "" && now.Sub(f.last) > calm })
 	due := map[apply.ID]string{}
 	for id, why := range waiting {
 		f := fights[id]
-		if f == nil || now.Sub(f.last) > calm {
+		if f == nil {
 			f = &fight{}
 			fights[id] = f
 		}

@@ -69,6 +69,7 @@ type Sync struct {
 	applied   string          // the commit that was applied without a failure
 	said      string          // the failures that were logged last
 	unwatched map[schema.GroupKind]error
+	reported  map[apply.ID]string // drift that was only reported
 	drift     map[apply.ID]string // seen by the watches, and not yet dealt with
 }
 
@@ -79,7 +80,7 @@ func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Log
 		cfg.TargetNamespace = "default"
 	}
 	cfg.Policy.Namespace = cfg.TargetNamespace
-	return &Sync{cfg: cfg, source: f, keys: k, runner: runner, log: log}
+	return &Sync{reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
 }
 
 // Pass brings the cluster to what git holds. Where git can not be reached it

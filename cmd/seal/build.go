@@ -21,7 +21,8 @@ func newBuildCommand() *cobra.Command {
 		Long: `Render a folder as the agent would, without any key.
 
 Sealed values are shown as placeholders (gitseal1…), so the output is safe to
-print and to keep. Files outside DIR are found as far as the root of the git
+print and to keep. Generated names end in another suffix than in the cluster,
+since they are computed from the placeholders. Files outside DIR are found as far as the root of the git
 work tree.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

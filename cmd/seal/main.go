@@ -21,7 +21,7 @@ const (
 	exitOK           = 0
 	exitFindings     = 1 // a difference, or something found
 	exitError        = 2 // usage, or an error
-	exitUnauthorised = 3 // no usable key, or no right
+	exitUnauthorised = 3 // no right
 	exitTimeout      = 4
 )
 
@@ -87,8 +87,8 @@ Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
 Only the agent in the cluster can open them. No command but 'keys fetch' talks
 to a cluster.
 
-Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 no usable key or
-not authorised, 4 timeout.`,
+Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
+4 timeout.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version.Get().Version,
