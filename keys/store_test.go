@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -723,22 +722,6 @@ func TestFetchPublicErrors(t *testing.T) {
 	}
 }
 
-// undump joins the hexdumps in a log of client-go, which prints protobuf so.
-func undump(log string) string {
-	var out []byte
-	for line := range strings.Lines(log) {
-		offset, rest, ok := strings.Cut(strings.TrimSpace(line), "  ")
-		columns, _, isDump := strings.Cut(rest, "  |")
-		if !ok || !isDump || len(offset) != 8 {
-			continue
-		}
-		if b, err := hex.DecodeString(strings.ReplaceAll(columns, " ", "")); err == nil {
-			out = append(out, b...)
-		}
-	}
-	return string(out)
-}
-
 // Not parallel: klog is global.
 func TestNoKeyMaterialInTheClientsLog(t *testing.T) {
 	in := newInstallation(t)
@@ -777,7 +760,7 @@ func TestNoKeyMaterialInTheClientsLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	klog.Flush()
-	text := log.String() + "\n" + undump(log.String())
+	text := log.String() + "\n" + harness.Undump(log.String())
 	if !strings.Contains(text, public.Recipients[0].String()) {
 		t.Fatal("not even the public keys are in the log: it does not hold bodies, and the test sees nothing")
 	}

@@ -62,7 +62,8 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 			s.repair(ctx, waiting, fights, observe)
 		}
 		if s.applied == "" && retry == 0 { // a repair failed
-			next.Reset(firstRetry)
+			retry = firstRetry // once, or further drift would put the pass off for ever
+			next.Reset(retry)
 		}
 		due.Stop()
 	}
@@ -106,7 +107,7 @@ func (s *Sync) collect(waiting map[apply.ID]string) {
 // pauses, so that two writers who disagree do not keep the API server busy.
 func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights map[apply.ID]*fight, observe func(Report)) {
 	now := time.Now()
-	maps.DeleteFunc(fights, func(id apply.ID, f *fight) bool { return waiting[id] == "" && now.Sub(f.last) > calm })
+	maps.DeleteFunc(fights, func(_ apply.ID, f *fight) bool { return now.Sub(f.last) > calm })
 	due := map[apply.ID]string{}
 	for id, why := range waiting {
 		f := fights[id]

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -486,6 +487,12 @@ func TestReportOnlyChangesNothing(t *testing.T) {
 	if strings.Contains(w.log.String(), "CANARY") {
 		t.Error("the value is in the log")
 	}
+
+	t.Log("nor does a pass that looks once")
+	r := w.once().Pass(t.Context())
+	if warning := strings.Join(r.Warnings, "\n"); r.Err() != nil || len(r.Done) > 0 || !strings.Contains(warning, "drift: ConfigMap/"+w.app+"/a") || strings.Contains(warning, "CANARY") {
+		t.Errorf("it did %v (%v) and warned of %q", r.Done, r.Err(), warning)
+	}
 }
 
 func TestTwoWritersWhoFight(t *testing.T) {
@@ -601,4 +608,47 @@ func TestACancelledPassRecordsWhatItDid(t *testing.T) {
 			}
 		})
 	}
+}
+
+// failB makes patches of b fail while on is set.
+type failB struct {
+	http.RoundTripper
+	on *atomic.Bool
+}
+
+func (f failB) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.on.Load() && r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/configmaps/b") {
+		return nil, errors.New("connection lost")
+	}
+	return f.RoundTripper.RoundTrip(r)
+}
+
+func TestAFailedRepairIsFollowedByAPassAlsoWhileThingsDrift(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.configMap("a", "1")
+	w.configMap("b", "1")
+	w.repo.Commit("one")
+	w.cfg.Interval = time.Hour
+	var on atomic.Bool
+	w.wrap = func(rt http.RoundTripper) http.RoundTripper { return failB{rt, &on} }
+	w.start()
+	w.eventually("it is applied", func() error { return errors.Join(w.holds("a", "1"), w.holds("b", "1")) })
+	on.Store(true)
+	if err := w.edit("b", "edited"); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the repair fails", func() error {
+		if !strings.Contains(w.log.String(), "msg=failed") {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	on.Store(false)
+	w.eventually("b is put back, though a changes all the time", func() error {
+		if err := w.edit("a", time.Now().String()); err != nil {
+			return err
+		}
+		return w.holds("b", "1")
+	})
 }

@@ -31,7 +31,7 @@ const (
 
 // TestSoakKillAtRandomPoints kills agents while they work, and compares cluster
 // and inventory with git after each round. GITSEAL_SOAK is the number of rounds
-// (default 30, about a minute), GITSEAL_SOAK_SEED repeats the choices of a run
+// (default 30, a bit more than a minute), GITSEAL_SOAK_SEED repeats the choices of a run
 // that failed; when exactly a kill hits is up to the machine.
 func TestSoakKillAtRandomPoints(t *testing.T) {
 	t.Parallel()
@@ -157,7 +157,7 @@ func (s *soak) manifest(id, value string) string {
 // the commit and is about to apply it.
 func (s *soak) killOne() {
 	s.t.Helper()
-	pushedFirst := s.rng.IntN(3) > 0
+	pushedFirst := s.rng.IntN(4) > 0
 	if pushedFirst {
 		s.commit()
 	}
@@ -176,7 +176,7 @@ func (s *soak) killOne() {
 			}
 			return nil
 		})
-		wait /= 2 // applying takes two or three tenths of a second
+		wait /= 3 // applying takes two or three tenths of a second
 	}
 	time.Sleep(wait)
 	a.kill()
