@@ -145,8 +145,8 @@ func configMaps(names ...string) string {
 func TestCRDAndItsObjectsAndANamespaceAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	group := strings.ReplaceAll(w.ns, "-", "") + ".example.com"
-	w.mustApply(fmt.Sprintf(`apiVersion: %[1]s/v1
+	group, crd := w.crd()
+	w.mustApply(fmt.Sprintf(`apiVersion: %s/v1
 kind: Widget
 metadata: {name: one, namespace: NS-inner}
 spec: {size: 3}
@@ -159,19 +159,7 @@ apiVersion: v1
 kind: Namespace
 metadata: {name: NS-inner}
 ---
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: widgets.%[1]s}
-spec:
-  group: %[1]s
-  scope: Namespaced
-  names: {kind: Widget, plural: widgets, singular: widget}
-  versions:
-    - name: v1
-      served: true
-      storage: true
-      schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-`, group))
+`, group) + crd)
 	if len(w.inv.Entries) != 4 {
 		t.Errorf("the inventory holds %v", w.inv.IDs())
 	}
@@ -434,7 +422,7 @@ func TestDriftIsSeenAndOtherChangesAreNot(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w.run.Drift = NewDrift(ctx, w.c, w.owner)
-	w.mustApply(configMaps("x=1", "z=1") + `---
+	manifests := configMaps("x=1", "z=1") + `---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: d, namespace: NS}
@@ -443,7 +431,8 @@ spec:
   template:
     metadata: {labels: {a: b}}
     spec: {containers: [{name: c, image: x}]}
-`)
+`
+	w.mustApply(manifests)
 	for !w.run.Drift.Synced() {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -511,16 +500,7 @@ spec:
 		if len(why) == 0 {
 			continue
 		}
-		d, _ := w.desired(configMaps("x=1", "z=1") + `---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: d, namespace: NS}
-spec:
-  selector: {matchLabels: {a: b}}
-  template:
-    metadata: {labels: {a: b}}
-    spec: {containers: [{name: c, image: x}]}
-`)
+		d, _ := w.desired(manifests)
 		res, err := w.run.Repair(ctx, w.inv, d, why)
 		if err != nil || len(res.Done) != 1 || len(res.Failed) > 0 {
 			t.Fatalf("%s: repair: %+v, %v", c.name, res, err)

@@ -105,6 +105,15 @@ type outcome struct {
 	requests int
 }
 
+// notTried keeps the entry of an object that could not be sent yet. A change is
+// marked, since drift is told once: the next pass must not forget it.
+func notTried(step Step, e Entry, why error) outcome {
+	if step.Action == Change {
+		e.Phase = Intended
+	}
+	return outcome{entry: e, waiting: why}
+}
+
 func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 	before := edges(p.Desired)
 	after := make([][]int, len(p.Desired))
@@ -143,32 +152,23 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 			blocker := r.blocker(p, before[i], outcomes, i)
 			mu.Unlock()
 			var o outcome
+			e := res.Inventory.Entries[p.Desired[i].ID]
 			switch {
 			case ctx.Err() != nil:
-				o = outcome{entry: res.Inventory.Entries[p.Desired[i].ID], waiting: ctx.Err()}
-				if p.Steps[i].Action == Change {
-					o.entry.Phase = Intended
-				}
+				o = notTried(p.Steps[i], e, ctx.Err())
 			case blocker != "":
-				o = outcome{entry: res.Inventory.Entries[p.Desired[i].ID], waiting: fmt.Errorf("waits for %s, which was not applied", blocker)}
-				if p.Steps[i].Action == Change {
-					o.entry.Phase = Intended // drift is told once: the next pass must not forget it
-				}
+				o = notTried(p.Steps[i], e, fmt.Errorf("waits for %s, which was not applied", blocker))
 			default:
-				o = r.one(ctx, p.Desired[i], p.Steps[i], res.Inventory.Entries[p.Desired[i].ID])
+				o = r.one(ctx, p.Desired[i], p.Steps[i], e)
 			}
 			<-slots
 			finish(i, o)
 		}()
 	}
-	var first []int
-	for i := range p.Desired {
-		if missing[i] == 0 {
-			first = append(first, i)
+	for i, deps := range before { // not missing, which counts down from here on
+		if len(deps) == 0 {
+			start(i)
 		}
-	}
-	for _, i := range first {
-		start(i)
 	}
 	wg.Wait()
 	for i, o := range outcomes {
