@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/decrypt"
+	"github.com/gitseal/gitseal/internal/kubeconfig"
 	"github.com/gitseal/gitseal/internal/version"
 	"github.com/gitseal/gitseal/keys"
 	"github.com/gitseal/gitseal/reconcile"
@@ -137,11 +137,9 @@ func (o syncOptions) config() (reconcile.Config, error) {
 }
 
 func (o syncOptions) restConfig() (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context}).ClientConfig()
+	cfg, err := kubeconfig.Load(o.kubeconfig, o.context)
 	if err != nil {
-		return nil, fmt.Errorf("find the cluster: %w", err)
+		return nil, err
 	}
 	cfg.UserAgent = "gitseal-agent/" + version.Get().Version
 	return cfg, nil

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gitseal/gitseal/crypto"
+	"github.com/gitseal/gitseal/internal/kubeconfig"
 	"github.com/gitseal/gitseal/keys"
 )
 
@@ -102,11 +102,9 @@ func (o fetchOptions) run(cmd *cobra.Command, dir string) error {
 }
 
 func (o fetchOptions) fetch(cmd *cobra.Command) (keys.Public, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = o.kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context}).ClientConfig()
+	cfg, err := kubeconfig.Load(o.kubeconfig, o.context)
 	if err != nil {
-		return keys.Public{}, hint(fmt.Errorf("find the cluster: %w", err), "say --kubeconfig, or set KUBECONFIG")
+		return keys.Public{}, hint(err, "say --kubeconfig, or set KUBECONFIG")
 	}
 	cfg.Timeout = o.timeout
 	client, err := kubernetes.NewForConfig(cfg)
