@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 
 type noKeys struct{}
 
-func (noKeys) Identities() []crypto.Identity            { return nil }
+func (noKeys) Keyring() crypto.Keyring                  { return crypto.Keyring{} }
 func (noKeys) CertificateKeys() []crypto.CertificateKey { return nil }
 
 // world is a namespace of a real cluster with a runner for it.
@@ -79,12 +79,12 @@ func (w *world) desired(manifests string) ([]Desired, []Failure) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	masker := decrypt.NewMasker(tree, noKeys{}, digester)
+	masker := decrypt.NewMasker(decrypt.MaskerConfig{Tree: tree, Keys: noKeys{}, Digester: digester, Policy: decrypt.Policy{Plaintext: decrypt.PlaintextAllow, Namespace: w.ns}})
 	objects, err := build.Run(w.t.Context(), masker, ".", build.AsWritten)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	g := masker.Pass(decrypt.Policy{Plaintext: decrypt.PlaintextAllow, Namespace: w.ns}).Gate(objects)
+	g := masker.Pass().Gate(objects)
 	if len(g.Refused) > 0 {
 		w.t.Fatal(g.Refused)
 	}

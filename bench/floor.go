@@ -52,8 +52,8 @@ func (b *bench) measureFloor(ctx context.Context, url string, identities []crypt
 			return f, err
 		}
 		f.files++
-		if format := crypto.FormatOf(name); crypto.IsSOPS(raw, format) {
-			file, err := crypto.OpenSOPS(raw, format, identities)
+		if crypto.MayBeSOPS(raw) {
+			file, err := crypto.OpenSOPS(crypto.OpenRequest{File: raw, Format: crypto.FormatOf(name), Keys: crypto.Keyring{Identities: identities}})
 			if err != nil {
 				return f, err
 			}

@@ -20,9 +20,9 @@ const (
 
 // Certificate is the public half of a SealedSecret key.
 type Certificate struct {
-	pub      *rsa.PublicKey
-	notAfter time.Time
-	pem      []byte
+	pub                 *rsa.PublicKey
+	notBefore, notAfter time.Time
+	pem                 []byte
 }
 
 // ParseCertificate reads the first certificate of a PEM file. It must hold an
@@ -44,12 +44,15 @@ func ParseCertificate(file []byte) (Certificate, error) {
 		if !ok || pub.N.BitLen() < 2048 {
 			return Certificate{}, errors.New("a SealedSecret certificate must hold an RSA key of 2048 bits or more")
 		}
-		return Certificate{pub: pub, notAfter: c.NotAfter, pem: pem.EncodeToMemory(block)}, nil
+		return Certificate{pub: pub, notBefore: c.NotBefore, notAfter: c.NotAfter, pem: pem.EncodeToMemory(block)}, nil
 	}
 }
 
 // PEM returns the certificate as a PEM block.
 func (c Certificate) PEM() []byte { return c.pem }
+
+// NotBefore is when it was made, more or less: sealed-secrets orders keys by it.
+func (c Certificate) NotBefore() time.Time { return c.notBefore }
 
 // NotAfter is when sealing with it must end.
 func (c Certificate) NotAfter() time.Time { return c.notAfter }
@@ -57,8 +60,13 @@ func (c Certificate) NotAfter() time.Time { return c.notAfter }
 // IsZero reports whether c holds no certificate.
 func (c Certificate) IsZero() bool { return c.pub == nil }
 
-// Fingerprint is the one that sealed-secrets prints, SHA256:….
-func (c Certificate) Fingerprint() string { return certFingerprint(c.pub) }
+// Fingerprint is the one that sealed-secrets prints, SHA256:…; "" for none.
+func (c Certificate) Fingerprint() string {
+	if c.IsZero() {
+		return ""
+	}
+	return certFingerprint(c.pub)
+}
 
 func certFingerprint(pub *rsa.PublicKey) string {
 	f, err := ssv1.PublicKeyFingerprint(pub)

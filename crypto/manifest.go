@@ -70,9 +70,9 @@ func Documents(plain Secret, format Format) ([]Document, error) {
 
 func eachDocument(plain Secret, f func(*yaml.Node) error) error {
 	if len(plain.Reveal()) > MaxSealedFile {
-		return &FormatError{What: fmt.Sprintf("larger than %d MiB", MaxSealedFile>>20)}
+		return tooLarge()
 	}
-	if err := checkYAML(plain.Reveal()); err != nil {
+	if _, err := scanYAML(plain.Reveal()); err != nil {
 		return err
 	}
 	d := yaml.NewDecoder(bytes.NewReader(plain.Reveal()))

@@ -3,6 +3,7 @@ package crypto
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -94,53 +95,109 @@ func SealValue(cert Certificate, t Target, value Secret, now time.Time) (string,
 	return base64.StdEncoding.EncodeToString(b), nil
 }
 
+// SealedValueCause is a stable word for why a SealedSecret value does not open.
+type SealedValueCause string
+
+// The causes.
+const (
+	ValueEncoding SealedValueCause = "NotBase64"
+	ValueScope    SealedValueCause = "ScopeMismatch"
+	ValuePlace    SealedValueCause = "PlaceMismatch" // sealed for another name or namespace
+	ValueAltered  SealedValueCause = "ValueAltered"
+	ValueNoKey    SealedValueCause = "NoKey"
+)
+
 // SealedValueError says why a SealedSecret value does not open.
 type SealedValueError struct {
-	Key    string // the key of encryptedData
-	Reason string
+	Field  string // encryptedData.password
+	Cause  SealedValueCause
+	Reason string   // for people
 	Held   []string // fingerprints of the keys that were tried
 }
 
-func (e *SealedValueError) Error() string {
-	return fmt.Sprintf("encryptedData.%s: %s", e.Key, e.Reason)
+func (e *SealedValueError) Error() string { return e.Field + ": " + e.Reason }
+
+// OpenValueRequest is what OpenValue works on.
+type OpenValueRequest struct {
+	Keys   []CertificateKey // newest first
+	Target Target
+	Field  string // for messages: encryptedData.password
+	Text   string // base64
+	// Elsewhere are places that the value may have been sealed for instead. They
+	// only make the error better: nothing opens there.
+	Elsewhere []Target
 }
 
-// OpenValue opens one value with the first key that fits; keys should be in
-// the order newest first. The error is a *SealedValueError, whose Reason tells
-// a wrong scope, a wrong key and a changed value apart.
-func OpenValue(keys []CertificateKey, t Target, key, text string) (Secret, error) {
-	fail := func(format string, args ...any) (Secret, error) {
-		return Secret{}, &SealedValueError{Key: key, Reason: fmt.Sprintf(format, args...), Held: heldCerts(keys)}
+// OpenValue opens one value with the first key that fits. The error is a
+// *SealedValueError, which tells a wrong scope, a wrong place, a wrong key and
+// a changed value apart.
+func OpenValue(r OpenValueRequest) (Secret, error) {
+	fail := func(cause SealedValueCause, format string, args ...any) (Secret, error) {
+		return Secret{}, &SealedValueError{Field: r.Field, Cause: cause, Reason: fmt.Sprintf(format, args...), Held: heldCerts(r.Keys)}
 	}
-	blob, err := base64.StdEncoding.DecodeString(text)
+	if len(r.Text) > MaxSealedFile {
+		return fail(ValueEncoding, "larger than %d MiB", MaxSealedFile>>20)
+	}
+	blob, err := base64.StdEncoding.DecodeString(r.Text)
 	if err != nil {
-		return fail("not base64")
+		return fail(ValueEncoding, "not base64")
 	}
-	for _, k := range keys {
-		if plain, err := open(k, blob, t); err == nil {
+	for _, k := range r.Keys {
+		if plain, err := open(k, blob, r.Target); err == nil {
 			return NewSecret(plain), nil
 		}
 	}
-	// Diagnosis: which other scope of the same object would have fitted.
+	if len(r.Keys) == 0 {
+		return fail(ValueNoKey, "no key held")
+	}
+	if fits(r.Keys, blob, r.Target) {
+		return fail(ValueAltered, "the value was changed after it was sealed; restore it or seal it again")
+	}
 	for _, s := range []Scope{Strict, NamespaceWide, ClusterWide} {
-		if s == t.Scope {
-			continue
+		if s != r.Target.Scope && fits(r.Keys, blob, Target{r.Target.Namespace, r.Target.Name, s}) {
+			return fail(ValueScope, "sealed with scope %s, but the object's annotations say %s", s, r.Target.Scope)
 		}
-		for _, k := range keys {
-			if _, err := open(k, blob, Target{t.Namespace, t.Name, s}); err == nil {
-				return fail("sealed with scope %s, but the object's annotations say %s", s, t.Scope)
+	}
+	for _, t := range r.Elsewhere {
+		for _, s := range []Scope{Strict, NamespaceWide} {
+			t.Scope = s
+			if fits(r.Keys, blob, t) {
+				return fail(ValuePlace, "sealed for %s in scope %s, but the object is %s", t.place(), s, Target{r.Target.Namespace, r.Target.Name, s}.place())
 			}
 		}
 	}
-	if len(keys) == 0 {
-		return fail("no key held")
+	return fail(ValueNoKey, "no key opens it as %s/%s in scope %s: sealed with another key, or for another name or namespace; keys held: %s",
+		r.Target.Namespace, r.Target.Name, r.Target.Scope, strings.Join(heldCerts(r.Keys), ", "))
+}
+
+func (t Target) place() string {
+	if t.Scope == NamespaceWide {
+		return "namespace " + t.Namespace
 	}
-	return fail("no key opens it as %s in scope %s: sealed for another name or namespace, with another key, or changed; keys held: %s",
-		t.Namespace+"/"+t.Name, t.Scope, strings.Join(heldCerts(keys), ", "))
+	return t.Namespace + "/" + t.Name
 }
 
 func open(k CertificateKey, blob []byte, t Target) ([]byte, error) {
 	return ssv1.HybridDecrypt(rand.Reader, map[string]*rsa.PrivateKey{"": k.priv()}, blob, t.Scope.label(t.Namespace, t.Name))
+}
+
+// fits reports whether one of the keys unwraps the session key for the target:
+// what fails after that is the value itself. The layout is that of
+// sealed-secrets: two bytes of length, the wrapped session key, the value.
+func fits(keys []CertificateKey, blob []byte, t Target) bool {
+	if len(blob) < 2 {
+		return false
+	}
+	n := int(blob[0])<<8 | int(blob[1])
+	if len(blob) < 2+n {
+		return false
+	}
+	for _, k := range keys {
+		if _, err := rsa.DecryptOAEP(sha256.New(), rand.Reader, k.priv(), blob[2:2+n], t.Scope.label(t.Namespace, t.Name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func heldCerts(keys []CertificateKey) []string {
@@ -150,3 +207,7 @@ func heldCerts(keys []CertificateKey) []string {
 	}
 	return out
 }
+
+// CertificatesDigest identifies a set of keys by its public halves, whatever
+// their order.
+func CertificatesDigest(keys []CertificateKey) string { return digestOf(heldCerts(keys)) }

@@ -24,21 +24,25 @@ func TestScopesDecideWhereAValueOpens(t *testing.T) {
 	for name, c := range map[string]struct {
 		sealed, opened Target
 		reason         string // "" opens
+		cause          SealedValueCause
+		elsewhere      []Target
 	}{
-		"strict, same place":                {Target{"ns", "a", Strict}, Target{"ns", "a", Strict}, ""},
-		"strict, other name":                {Target{"ns", "a", Strict}, Target{"ns", "b", Strict}, "no key opens it as ns/b in scope strict"},
-		"strict, other namespace":           {Target{"ns", "a", Strict}, Target{"x", "a", Strict}, "no key opens it as x/a in scope strict"},
-		"strict, said to be namespace-wide": {Target{"ns", "a", Strict}, Target{"ns", "a", NamespaceWide}, "sealed with scope strict, but the object's annotations say namespace-wide"},
-		"strict, said to be cluster-wide":   {Target{"ns", "a", Strict}, Target{"ns", "a", ClusterWide}, "sealed with scope strict, but the object's annotations say cluster-wide"},
-		"namespace-wide, other name":        {Target{"ns", "a", NamespaceWide}, Target{"ns", "b", NamespaceWide}, ""},
-		"namespace-wide, other namespace":   {Target{"ns", "a", NamespaceWide}, Target{"x", "a", NamespaceWide}, "no key opens it as x/a in scope namespace-wide"},
-		"namespace-wide, said to be strict": {Target{"ns", "a", NamespaceWide}, Target{"ns", "a", Strict}, "sealed with scope namespace-wide, but the object's annotations say strict"},
-		"cluster-wide, anywhere":            {Target{"ns", "a", ClusterWide}, Target{"x", "b", ClusterWide}, ""},
-		"cluster-wide, said to be strict":   {Target{"ns", "a", ClusterWide}, Target{"ns", "a", Strict}, "sealed with scope cluster-wide, but the object's annotations say strict"},
+		"strict, same place":                                            {Target{"ns", "a", Strict}, Target{"ns", "a", Strict}, "", "", nil},
+		"strict, other name":                                            {Target{"ns", "a", Strict}, Target{"ns", "b", Strict}, "no key opens it as ns/b in scope strict", ValueNoKey, nil},
+		"strict, other namespace":                                       {Target{"ns", "a", Strict}, Target{"x", "a", Strict}, "no key opens it as x/a in scope strict", ValueNoKey, nil},
+		"strict, said to be namespace-wide":                             {Target{"ns", "a", Strict}, Target{"ns", "a", NamespaceWide}, "sealed with scope strict, but the object's annotations say namespace-wide", ValueScope, nil},
+		"strict, said to be cluster-wide":                               {Target{"ns", "a", Strict}, Target{"ns", "a", ClusterWide}, "sealed with scope strict, but the object's annotations say cluster-wide", ValueScope, nil},
+		"strict, renamed, and the template has the old name":            {Target{"ns", "a", Strict}, Target{"ns", "b", Strict}, "sealed for ns/a in scope strict, but the object is ns/b", ValuePlace, []Target{{"ns", "a", ""}}},
+		"namespace-wide, moved, and the template has the old namespace": {Target{"ns", "a", NamespaceWide}, Target{"x", "a", NamespaceWide}, "sealed for namespace ns in scope namespace-wide, but the object is namespace x", ValuePlace, []Target{{"ns", "a", ""}}},
+		"namespace-wide, other name":                                    {Target{"ns", "a", NamespaceWide}, Target{"ns", "b", NamespaceWide}, "", "", nil},
+		"namespace-wide, other namespace":                               {Target{"ns", "a", NamespaceWide}, Target{"x", "a", NamespaceWide}, "no key opens it as x/a in scope namespace-wide", ValueNoKey, nil},
+		"namespace-wide, said to be strict":                             {Target{"ns", "a", NamespaceWide}, Target{"ns", "a", Strict}, "sealed with scope namespace-wide, but the object's annotations say strict", ValueScope, nil},
+		"cluster-wide, anywhere":                                        {Target{"ns", "a", ClusterWide}, Target{"x", "b", ClusterWide}, "", "", nil},
+		"cluster-wide, said to be strict":                               {Target{"ns", "a", ClusterWide}, Target{"ns", "a", Strict}, "sealed with scope cluster-wide, but the object's annotations say strict", ValueScope, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := OpenValue([]CertificateKey{key}, c.opened, "password", seal(c.sealed.Namespace, c.sealed.Name, c.sealed.Scope))
+			got, err := OpenValue(OpenValueRequest{Keys: []CertificateKey{key}, Target: c.opened, Field: "password", Text: seal(c.sealed.Namespace, c.sealed.Name, c.sealed.Scope), Elsewhere: c.elsewhere})
 			if c.reason == "" {
 				if err != nil || string(got.Reveal()) != canary {
 					t.Fatalf("got %v", err)
@@ -46,7 +50,7 @@ func TestScopesDecideWhereAValueOpens(t *testing.T) {
 				return
 			}
 			var ve *SealedValueError
-			if !errors.As(err, &ve) || !got.IsZero() || !strings.Contains(ve.Reason, c.reason) || ve.Key != "password" {
+			if !errors.As(err, &ve) || !got.IsZero() || !strings.Contains(ve.Reason, c.reason) || ve.Field != "password" || ve.Cause != c.cause {
 				t.Errorf("got %v, want the reason %q", err, c.reason)
 			}
 		})
@@ -54,12 +58,21 @@ func TestScopesDecideWhereAValueOpens(t *testing.T) {
 	t.Run("damaged", func(t *testing.T) {
 		t.Parallel()
 		good := seal("ns", "a", Strict)
-		for name, text := range map[string]string{"not base64": "?" + good, "cut": good[:len(good)/2/4*4], "empty": "", "too short": "AgAA", "changed": good[:len(good)-8] + "AAAAAAA="} {
-			if v, err := OpenValue([]CertificateKey{key}, Target{"ns", "a", Strict}, "k", text); err == nil || !v.IsZero() {
-				t.Errorf("%s: opened", name)
+		for name, c := range map[string]struct {
+			text  string
+			cause SealedValueCause
+		}{
+			"not base64": {"?" + good, ValueEncoding}, "cut": {good[:len(good)/2/4*4], ValueNoKey}, "empty": {"", ValueNoKey}, "too short": {"AgAA", ValueNoKey},
+			"changed": {good[:len(good)-8] + "AAAAAAA=", ValueAltered},
+		} {
+			text := c.text
+			v, err := OpenValue(OpenValueRequest{Keys: []CertificateKey{key}, Target: Target{"ns", "a", Strict}, Text: text})
+			var ve *SealedValueError
+			if !errors.As(err, &ve) || !v.IsZero() || ve.Cause != c.cause {
+				t.Errorf("%s: got %v, want %s", name, err, c.cause)
 			}
 		}
-		if _, err := OpenValue(nil, Target{"ns", "a", Strict}, "k", good); err == nil || !strings.Contains(err.Error(), "no key held") {
+		if _, err := OpenValue(OpenValueRequest{Target: Target{"ns", "a", Strict}, Text: good}); err == nil || !strings.Contains(err.Error(), "no key held") {
 			t.Errorf("without keys: %v", err)
 		}
 	})
@@ -165,7 +178,7 @@ stringData: {both: new, n: 5432, on: true}
 	spec := got[0]["spec"].(map[string]any)
 	values := map[string]string{}
 	for k, v := range spec["encryptedData"].(map[string]any) {
-		p, err := OpenValue([]CertificateKey{key}, Target{"ns", "a", Strict}, k, v.(string))
+		p, err := OpenValue(OpenValueRequest{Keys: []CertificateKey{key}, Target: Target{"ns", "a", Strict}, Text: v.(string)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,11 +212,10 @@ func FuzzOpenSOPS(f *testing.F) {
 		if _, ok := sopsFormats[Format(format)]; !ok {
 			return
 		}
-		got, err := OpenSOPS(file, Format(format), []Identity{id})
+		got, err := OpenSOPS(OpenRequest{File: file, Format: Format(format), Keys: Keyring{Identities: []Identity{id}}})
 		if (err == nil) == (got == nil) {
 			t.Errorf("file %v and error %v", got != nil, err)
 		}
 		_, _ = MaskUnopened(file, Format(format), func(string) string { return "t" }, "m") // must not panic
-		_ = IsSOPS(file, Format(format))
 	})
 }

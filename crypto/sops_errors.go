@@ -25,6 +25,9 @@ const KubernetesSelector = `^(data|stringData|gitseal\.io/sealed-for)$`
 type NoKeyError struct {
 	Wanted []string // fingerprints that the file is sealed to
 	Held   []string // fingerprints of the keys that were tried
+	// Unsupported is set where every key of the file is of a kind that is never
+	// called: KMS, Vault and the like.
+	Unsupported bool
 }
 
 func (e *NoKeyError) Error() string {

@@ -14,6 +14,7 @@ import (
 	sopsage "github.com/getsops/sops/v3/age"
 	"github.com/getsops/sops/v3/keyservice"
 	"github.com/getsops/sops/v3/logging"
+	"github.com/getsops/sops/v3/pgp"
 )
 
 // silenceSOPS stops the loggers of the sops library, which write file content
@@ -28,35 +29,46 @@ const dataKeyBytes = 32
 
 var errUnsupportedKey = errors.New("unsupported kind of key")
 
-// ageOnly is a key service that opens and wraps data keys with age and nothing
-// else. The metadata of a file in git picks the kind of key and, for KMS and
-// Vault, the address that would be called: those are refused here, before any
-// network use. It never falls back to keys of the environment.
-type ageOnly struct{ identities []Identity }
+// localKeys is a key service that opens data keys with age and OpenPGP, wraps
+// them with age, and does nothing else. The metadata of a file in git picks the
+// kind of key and, for KMS and Vault, the address that would be called: those
+// are refused here, before any network use. It never falls back to keys of the
+// environment.
+type localKeys struct{ ring Keyring }
 
-func (s ageOnly) Decrypt(_ context.Context, req *keyservice.DecryptRequest) (*keyservice.DecryptResponse, error) {
-	if _, ok := req.Key.KeyType.(*keyservice.Key_AgeKey); !ok {
-		return nil, errUnsupportedKey
+func (s localKeys) Decrypt(_ context.Context, req *keyservice.DecryptRequest) (*keyservice.DecryptResponse, error) {
+	var key []byte
+	var err error
+	switch req.Key.KeyType.(type) {
+	case *keyservice.Key_AgeKey:
+		key, err = openAge(s.ring.Identities, req.Ciphertext)
+	case *keyservice.Key_PgpKey:
+		key, err = openPGP(s.ring.PGPKeys, req.Ciphertext)
+	default:
+		err = errUnsupportedKey
 	}
-	if len(s.identities) == 0 {
-		return nil, ErrNoIdentity
-	}
-	ids := make([]age.Identity, len(s.identities))
-	for i, id := range s.identities {
-		ids[i] = id.age()
-	}
-	r, err := age.Decrypt(armor.NewReader(bytes.NewReader(req.Ciphertext)), ids...)
-	if err != nil {
-		return nil, err
-	}
-	key, err := io.ReadAll(io.LimitReader(r, dataKeyBytes+1))
 	if err != nil {
 		return nil, err
 	}
 	return &keyservice.DecryptResponse{Plaintext: key}, nil
 }
 
-func (ageOnly) Encrypt(_ context.Context, req *keyservice.EncryptRequest) (*keyservice.EncryptResponse, error) {
+func openAge(identities []Identity, message []byte) ([]byte, error) {
+	if len(identities) == 0 {
+		return nil, ErrNoIdentity
+	}
+	ids := make([]age.Identity, len(identities))
+	for i, id := range identities {
+		ids[i] = id.age()
+	}
+	r, err := age.Decrypt(armor.NewReader(bytes.NewReader(message)), ids...)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, dataKeyBytes+1))
+}
+
+func (localKeys) Encrypt(_ context.Context, req *keyservice.EncryptRequest) (*keyservice.EncryptResponse, error) {
 	k, ok := req.Key.KeyType.(*keyservice.Key_AgeKey)
 	if !ok {
 		return nil, errUnsupportedKey
@@ -80,34 +92,28 @@ func (ageOnly) Encrypt(_ context.Context, req *keyservice.EncryptRequest) (*keys
 	return &keyservice.EncryptResponse{Ciphertext: buf.Bytes()}, nil
 }
 
-func (s ageOnly) clients() []keyservice.KeyServiceClient {
-	return []keyservice.KeyServiceClient{keyservice.NewCustomLocalClient(ageService{s})}
+func (s localKeys) clients() []keyservice.KeyServiceClient {
+	return []keyservice.KeyServiceClient{keyservice.NewCustomLocalClient(localService{s})}
 }
 
-// ageService adds what the generated server interface wants.
-type ageService struct{ ageOnly }
+// localService adds what the generated server interface wants.
+type localService struct{ localKeys }
 
-// wantedKeys names every key that the file is sealed to.
-func wantedKeys(m sops.Metadata) []string {
-	var out []string
+// wantedKeys names every key that the file is sealed to, and says whether one
+// of them is of a kind that could be opened here.
+func wantedKeys(m sops.Metadata) (names []string, supported bool) {
 	for _, group := range m.KeyGroups {
 		for _, k := range group {
 			switch k := k.(type) {
 			case *sopsage.MasterKey:
-				out = append(out, RecipientFingerprint(k.Recipient))
+				names, supported = append(names, RecipientFingerprint(k.Recipient)), true
+			case *pgp.MasterKey:
+				names, supported = append(names, "pgp "+k.Fingerprint), true
 			default:
-				out = append(out, k.TypeToIdentifier()+" "+k.ToString()+" (not supported)")
+				names = append(names, k.TypeToIdentifier()+" "+k.ToString()+" (not supported)")
 			}
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func heldKeys(ids []Identity) []string {
-	out := make([]string, len(ids))
-	for i, id := range ids {
-		out[i] = id.Recipient().Fingerprint()
-	}
-	return out
+	slices.Sort(names)
+	return slices.Compact(names), supported
 }

@@ -17,44 +17,93 @@ type Leaf struct {
 	Path string // for people: data.password, list[0], ["a.b"]
 	Kind string // str, int, float, bool or time
 	Text Secret // what stock sops would have written in its place
-	// Place identifies the leaf within its file, whatever the file is called.
-	Place string
+	// Place identifies the leaf within its unit, whatever the file is called.
+	Place   string
+	Binding Binding // of its unit; "" where that carries none
+	// ObjectKind is the kind of the Kubernetes object that the leaf stands in,
+	// "" where it stands in none.
+	ObjectKind string
 }
 
 // SOPSFile is an opened file. It holds plaintext only as Secrets and inside
 // values that do not leave this package.
 type SOPSFile struct {
-	Leaves  []Leaf
-	Binding Binding // "" where the file carries none
+	Leaves []Leaf
 	// Plain is the whole file as stock sops would have decrypted it, less the
-	// binding.
+	// bindings.
 	Plain Secret
+	// Unverified says why the MAC could not be relied on, with MACWarn.
+	Unverified error
 
-	format   Format
-	branches sops.TreeBranches // decrypted, without comments and binding
-	sealed   map[string]int    // place → index in Leaves
+	format Format
+	units  []openUnit
 }
 
-// OpenSOPS checks and opens a file with any of the identities. The MAC is always
-// checked. Errors: ErrNotSOPS, ErrNoMAC, ErrMAC, ErrNoIdentity, ErrBindingMoved,
-// ErrBindingNotSealed, *NoKeyError, *ValueError, *FormatError.
-func OpenSOPS(file []byte, format Format, identities []Identity) (f *SOPSFile, err error) {
+type openUnit struct {
+	raw      []byte            // of a unit that is not sealed
+	branches sops.TreeBranches // decrypted, without comments and binding
+	sealed   map[string]int    // place → index in Leaves
+	binding  Binding
+}
+
+// MACPolicy is what happens to a file whose MAC is missing or wrong. Values
+// that do not open are refused whatever it says.
+type MACPolicy string
+
+// The policies; the first is the default. Flux never checks a MAC, so people
+// who come from there may have files that need MACWarn for a while.
+const (
+	MACRequired MACPolicy = "Required"
+	MACWarn     MACPolicy = "Warn"
+)
+
+// OpenRequest is what OpenSOPS works on.
+type OpenRequest struct {
+	File   []byte
+	Format Format
+	Keys   Keyring
+	MAC    MACPolicy
+}
+
+// OpenSOPS checks and opens a file with any of the keys. Errors: ErrNotSOPS,
+// ErrNoMAC, ErrMAC, ErrNoIdentity, ErrBindingMoved, ErrBindingNotSealed,
+// *NoKeyError, *ValueError, *LimitError, *FormatError.
+func OpenSOPS(req OpenRequest) (f *SOPSFile, err error) {
 	silenceSOPS()
 	defer func() {
 		if recover() != nil { // for example a leaf of type:bytes (sops/aes: unhashable stash key)
 			f, err = nil, &FormatError{What: "not a well-formed SOPS file"}
 		}
 	}()
-	tree, err := loadEncrypted(file, format)
+	units, err := loadUnits(req.File, req.Format)
 	if err != nil {
 		return nil, err
 	}
-	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(ageOnly{identities}.clients(), sops.DefaultDecryptionOrder)
-	if err != nil || len(dataKey) != dataKeyBytes {
-		return nil, &NoKeyError{Wanted: wantedKeys(tree.Metadata), Held: heldKeys(identities)}
+	f = &SOPSFile{format: req.Format}
+	var plain [][]byte
+	for i, u := range units {
+		if !u.sealed {
+			f.units = append(f.units, openUnit{raw: u.raw})
+			plain = append(plain, u.raw)
+			continue
+		}
+		p, err := f.open(i, u, req)
+		if err != nil {
+			return nil, err
+		}
+		plain = append(plain, p)
 	}
-	if tree.Metadata.MessageAuthenticationCode == "" {
-		return nil, ErrNoMAC
+	f.Plain = NewSecret(joinDocuments(plain))
+	return f, nil
+}
+
+// open opens one sealed unit and returns its plain text.
+func (f *SOPSFile) open(number int, u unit, req OpenRequest) ([]byte, error) {
+	tree := u.tree
+	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys}.clients(), sops.DefaultDecryptionOrder)
+	if err != nil || len(dataKey) != dataKeyBytes {
+		wanted, supported := wantedKeys(tree.Metadata)
+		return nil, &NoKeyError{Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
 	}
 	cipher := &pathCipher{Cipher: aes.NewCipher()}
 	before := snapshot(tree.Branches)
@@ -62,25 +111,33 @@ func OpenSOPS(file []byte, format Format, identities []Identity) (f *SOPSFile, e
 	if err != nil {
 		return nil, &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}
 	}
-	want, err := cipher.Decrypt(tree.Metadata.MessageAuthenticationCode, dataKey, tree.Metadata.LastModified.Format(time.RFC3339))
-	if err != nil {
-		return nil, ErrMAC
+	if err := checkMAC(tree.Metadata, cipher, dataKey, mac); err != nil {
+		if req.MAC != MACWarn {
+			return nil, err
+		}
+		f.Unverified = err
 	}
-	wantMAC, ok := want.(string)
-	if !ok || wantMAC == "" || subtle.ConstantTimeCompare([]byte(wantMAC), []byte(mac)) != 1 {
-		return nil, ErrMAC
-	}
-	f = &SOPSFile{format: format, sealed: map[string]int{}}
-	if err := f.collect(tree.Branches, before); err != nil {
+	o := openUnit{sealed: map[string]int{}}
+	if err := f.collect(number, &o, tree.Branches, before); err != nil {
 		return nil, err
 	}
-	whole := withoutBinding(tree.Branches, format)
-	plain, err := format.store().EmitPlainFile(whole)
-	if err != nil {
-		return nil, &FormatError{What: "the opened file can not be written as " + string(format)}
+	f.units = append(f.units, o)
+	return emit(f.format, withoutBinding(tree.Branches, f.format))
+}
+
+func checkMAC(m sops.Metadata, cipher sops.Cipher, dataKey []byte, got string) error {
+	if m.MessageAuthenticationCode == "" {
+		return ErrNoMAC
 	}
-	f.Plain = NewSecret(plain)
-	return f, nil
+	want, err := cipher.Decrypt(m.MessageAuthenticationCode, dataKey, m.LastModified.Format(time.RFC3339))
+	if err != nil {
+		return ErrMAC
+	}
+	text, ok := want.(string)
+	if !ok || text == "" || subtle.ConstantTimeCompare([]byte(text), []byte(got)) != 1 {
+		return ErrMAC
+	}
+	return nil
 }
 
 // snapshot remembers the text of each leaf, before sops decrypts in place.
@@ -95,15 +152,16 @@ func snapshot(branches sops.TreeBranches) map[string]string {
 	return out
 }
 
-// collect takes the leaves that were sealed out of the decrypted tree, and the
+// collect takes the leaves that were sealed out of a decrypted unit, and the
 // binding with them.
-func (f *SOPSFile) collect(decrypted sops.TreeBranches, before map[string]string) error {
+func (f *SOPSFile) collect(number int, u *openUnit, decrypted sops.TreeBranches, before map[string]string) error {
 	var bindErr error
-	f.branches = walkLeaves(decrypted, func(at place, v any) any {
+	first := len(f.Leaves)
+	u.branches = walkLeaves(decrypted, func(at place, v any) any {
 		was := before[at.key()]
 		wasSealed := strings.HasPrefix(was, encPrefix) && v != any(was)
 		if at.looksLikeBinding(f.format) {
-			if err := f.takeBinding(at, v, wasSealed); err != nil && bindErr == nil {
+			if err := u.takeBinding(f.format, at, v, wasSealed); err != nil && bindErr == nil {
 				bindErr = err
 			}
 			return drop
@@ -112,16 +170,44 @@ func (f *SOPSFile) collect(decrypted sops.TreeBranches, before map[string]string
 			return v
 		}
 		kind, text := leafText(f.format, v)
-		f.sealed[at.key()] = len(f.Leaves)
-		f.Leaves = append(f.Leaves, Leaf{Path: at.path, Kind: kind, Text: NewSecret(text), Place: string(f.format) + "\x00" + at.key()})
+		u.sealed[at.key()] = len(f.Leaves)
+		f.Leaves = append(f.Leaves, Leaf{
+			Path: at.path, Kind: kind, Text: NewSecret(text), Place: string(f.format) + "\x00" + at.key(),
+			ObjectKind: kindOf(decrypted[at.doc]),
+		})
 		return v
 	})
+	for i := range f.Leaves[first:] {
+		f.Leaves[first+i].Binding = u.binding
+	}
 	return bindErr
 }
 
-func (f *SOPSFile) takeBinding(at place, v any, sealed bool) error {
+// kindOf is the kind of the object that a document is.
+func kindOf(b sops.TreeBranch) string {
+	for _, item := range b {
+		if item.Key == "kind" {
+			s, _ := item.Value.(string)
+			return s
+		}
+	}
+	return ""
+}
+
+// Bindings lists those of the file's units, without repetition.
+func (f *SOPSFile) Bindings() []Binding {
+	var out []Binding
+	for _, u := range f.units {
+		if u.binding != "" && !slices.Contains(out, u.binding) {
+			out = append(out, u.binding)
+		}
+	}
+	return out
+}
+
+func (u *openUnit) takeBinding(format Format, at place, v any, sealed bool) error {
 	s, ok := v.(string)
-	if !at.isBinding(f.format) || !ok {
+	if !at.isBinding(format) || !ok {
 		return ErrBindingMoved
 	}
 	if !sealed {
@@ -131,10 +217,10 @@ func (f *SOPSFile) takeBinding(at place, v any, sealed bool) error {
 	if err != nil {
 		return ErrBindingMoved
 	}
-	if f.Binding != "" && f.Binding != b {
+	if u.binding != "" && u.binding != b {
 		return ErrBindingMoved
 	}
-	f.Binding = b
+	u.binding = b
 	return nil
 }
 
@@ -167,19 +253,30 @@ func (p place) isBinding(format Format) bool {
 	return p.path == bindingKeyPath && slices.Equal(p.keys, bindingKeys)
 }
 
-// key identifies the leaf within its file.
+// key identifies the leaf within its unit.
 func (p place) key() string { return strconv.Itoa(p.doc) + "\x00" + p.path }
 
 // Masked returns the file with token(leaf) in the place of each sealed value,
-// without comments, metadata and binding.
+// without the comments, metadata and bindings of what was sealed.
 func (f *SOPSFile) Masked(token func(Leaf) string) ([]byte, error) {
-	masked := walkLeaves(f.branches, func(at place, v any) any {
-		if i, ok := f.sealed[at.key()]; ok {
-			return token(f.Leaves[i])
+	var parts [][]byte
+	for _, u := range f.units {
+		if u.sealed == nil {
+			parts = append(parts, u.raw)
+			continue
 		}
-		return v
-	})
-	return emit(f.format, masked)
+		masked, err := emit(f.format, walkLeaves(u.branches, func(at place, v any) any {
+			if i, ok := u.sealed[at.key()]; ok {
+				return token(f.Leaves[i])
+			}
+			return v
+		}))
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, masked)
+	}
+	return joinDocuments(parts), nil
 }
 
 func emit(format Format, branches sops.TreeBranches) ([]byte, error) {
@@ -193,6 +290,7 @@ func emit(format Format, branches sops.TreeBranches) ([]byte, error) {
 // MaskUnopened masks a file without keys: each sealed value becomes
 // token(ciphertext). Where mark is not empty it is added to every document, so
 // that whatever is rendered from this file can be recognised and refused.
+// Errors: ErrNotSOPS, *LimitError, *FormatError.
 func MaskUnopened(file []byte, format Format, token func(ciphertext string) string, mark string) (masked []byte, err error) {
 	silenceSOPS()
 	defer func() {
@@ -200,11 +298,33 @@ func MaskUnopened(file []byte, format Format, token func(ciphertext string) stri
 			masked, err = nil, &FormatError{What: "not a well-formed SOPS file"}
 		}
 	}()
-	tree, err := loadEncryptedSafely(file, format)
+	units, err := loadUnits(file, format)
 	if err != nil {
 		return nil, err
 	}
-	branches := walkLeaves(tree.Branches, func(at place, v any) any {
+	var parts [][]byte
+	for _, u := range units {
+		if !u.sealed && mark == "" {
+			parts = append(parts, u.raw)
+			continue
+		}
+		branches := u.tree.Branches
+		if !u.sealed {
+			if branches, err = format.store().LoadPlainFile(u.raw); err != nil {
+				return nil, formatError(format, err)
+			}
+		}
+		part, err := maskUnit(branches, format, token, mark)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	return joinDocuments(parts), nil
+}
+
+func maskUnit(branches sops.TreeBranches, format Format, token func(string) string, mark string) ([]byte, error) {
+	branches = walkLeaves(branches, func(at place, v any) any {
 		if at.looksLikeBinding(format) {
 			return drop
 		}

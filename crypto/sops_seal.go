@@ -97,7 +97,8 @@ func (e *LeftInClearError) Error() string {
 
 // SealSOPS writes the file that stock sops would write, with a new data key.
 // Errors: ErrAlreadySealed, ErrNothingSealed, ErrBindingNotSealed,
-// ErrNoRecipient, *StructureSealedError, *LeftInClearError, *FormatError.
+// ErrNoRecipient, *StructureSealedError, *LeftInClearError, *LimitError,
+// *FormatError.
 func SealSOPS(req SealRequest) (sealed []byte, err error) {
 	silenceSOPS()
 	defer func() {
@@ -121,7 +122,7 @@ func SealSOPS(req SealRequest) (sealed []byte, err error) {
 		}
 	}
 	tree := sops.Tree{Branches: branches, Metadata: req.Rule.metadata()}
-	dataKey, errs := tree.GenerateDataKeyWithKeyServices(ageOnly{}.clients())
+	dataKey, errs := tree.GenerateDataKeyWithKeyServices(localKeys{}.clients())
 	if len(errs) > 0 {
 		return nil, errors.New("the data key could not be sealed to the recipients")
 	}
@@ -169,11 +170,11 @@ func (r Rule) metadata() sops.Metadata {
 func loadPlain(plain Secret, format Format) (sops.TreeBranches, error) {
 	b := plain.Reveal()
 	if len(b) > MaxSealedFile {
-		return nil, &FormatError{What: fmt.Sprintf("larger than %d MiB", MaxSealedFile>>20)}
+		return nil, tooLarge()
 	}
 	switch format {
 	case YAML:
-		if err := checkYAML(b); err != nil {
+		if _, err := scanYAML(b); err != nil {
 			return nil, err
 		}
 	case Dotenv:

@@ -1,22 +1,14 @@
 package crypto
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/getsops/sops/v3"
-	"go.yaml.in/yaml/v3"
 )
 
-const (
-	// MaxSealedFile is the largest SOPS file that is opened, in bytes.
-	MaxSealedFile = 5 << 20
-	encPrefix     = "ENC[AES256_GCM,"
-)
+const encPrefix = "ENC[AES256_GCM,"
 
 // place is where a leaf stands: Keys as sops joins them for its additional
 // data, which leaves list indexes out, and Path with them, for people.
@@ -61,7 +53,7 @@ func walkValue(v any, at place, f leafFunc) any {
 			if _, comment := item.Value.(sops.Comment); comment {
 				continue
 			}
-			at := place{doc: at.doc, keys: append(at.keys[:len(at.keys):len(at.keys)], key), path: joinPath(at.path, key)}
+			at := place{doc: at.doc, keys: append(at.keys[:len(at.keys):len(at.keys)], key), path: JoinPath(at.path, key)}
 			nv := walkValue(item.Value, at, f)
 			if nv == drop {
 				dropped = true
@@ -90,7 +82,8 @@ func walkValue(v any, at place, f leafFunc) any {
 	}
 }
 
-func joinPath(path, key string) string {
+// JoinPath adds a key to the path of a field, for people: data.a, data["a.b"].
+func JoinPath(path, key string) string {
 	if strings.ContainsAny(key, ".[]") {
 		return path + "[" + strconv.Quote(key) + "]"
 	}
@@ -119,69 +112,4 @@ func leafText(format Format, v any) (kind string, text []byte) {
 	default:
 		return "", nil
 	}
-}
-
-// loadEncrypted parses a sealed file. Errors: ErrNotSOPS, *FormatError.
-func loadEncrypted(file []byte, format Format) (sops.Tree, error) {
-	if len(file) > MaxSealedFile {
-		return sops.Tree{}, &FormatError{What: "larger than " + strconv.Itoa(MaxSealedFile>>20) + " MiB"}
-	}
-	if format == YAML {
-		if err := checkYAML(file); err != nil {
-			return sops.Tree{}, err
-		}
-	}
-	tree, err := format.store().LoadEncryptedFile(file)
-	if errors.Is(err, sops.MetadataNotFound) {
-		return sops.Tree{}, ErrNotSOPS
-	}
-	if err != nil {
-		e := formatError(format, err).(*FormatError)
-		if e.Line == 0 {
-			e.What = "the sops metadata can not be read"
-		}
-		return sops.Tree{}, e
-	}
-	return tree, nil
-}
-
-// checkYAML decodes every document with the yaml library's guard against alias
-// bombs; sops itself expands aliases without one.
-func checkYAML(file []byte) error {
-	d := yaml.NewDecoder(bytes.NewReader(file))
-	for {
-		var v any
-		switch err := d.Decode(&v); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return formatError(YAML, err)
-		}
-	}
-}
-
-// IsSOPS reports whether the file carries sops metadata. It parses only files
-// that hold the word at all.
-func IsSOPS(file []byte, format Format) bool {
-	if !bytes.Contains(file, []byte("sops")) {
-		return false
-	}
-	_, err := loadEncryptedSafely(file, format)
-	return !errors.Is(err, ErrNotSOPS) && !isPlainFormatError(file, format, err)
-}
-
-// isPlainFormatError tells a file that merely mentions sops and can not be
-// parsed from one whose sops block is broken.
-func isPlainFormatError(file []byte, format Format, err error) bool {
-	var fe *FormatError
-	return errors.As(err, &fe) && !(bytes.Contains(file, []byte(encPrefix)) || bytes.Contains(file, []byte("sops_mac")))
-}
-
-func loadEncryptedSafely(file []byte, format Format) (tree sops.Tree, err error) {
-	defer func() {
-		if recover() != nil { // the library panics on some malformed files
-			err = &FormatError{What: "not a well-formed SOPS file"}
-		}
-	}()
-	return loadEncrypted(file, format)
 }

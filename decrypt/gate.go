@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,18 +25,25 @@ const (
 // Masked is one pass over a tree: what its placeholders stand for, and the
 // rules for putting them back.
 type Masked struct {
-	values   *values
-	keys     Keys
-	digester Digester
-	policy   Policy
+	values       *values
+	files        map[string][]byte // that were read, masked
+	keys         Keys
+	certificates []crypto.CertificateKey
+	certDigest   string
+	digester     Digester
+	policy       Policy
+	cache        *Cache
 }
 
 // Pass ends masking: the result resolves the placeholders of every file that
 // was read so far.
-func (m *Masker) Pass(policy Policy) *Masked {
+func (m *Masker) Pass() *Masked {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Masked{values: m.values.clone(), keys: m.keys, digester: m.digester, policy: policy}
+	return &Masked{
+		values: m.values.clone(), files: maps.Clone(m.files), keys: m.keys, certificates: m.certificates,
+		certDigest: crypto.CertificatesDigest(m.certificates), digester: m.digester, policy: m.policy, cache: m.cache,
+	}
 }
 
 // Gated is what the gate lets through and what it does not.
@@ -49,24 +58,23 @@ type Gated struct {
 func (m *Masked) Gate(objects []*unstructured.Unstructured) Gated {
 	var out Gated
 	for _, u := range objects {
-		g := &gate{masked: m, object: describe(u)}
+		g := &gate{masked: m, rendered: u, object: describe(u)}
 		g.target.Namespace, g.target.Name = g.place(u)
 		g.target.Group, g.target.Kind = u.GroupVersionKind().Group, u.GetKind()
-		if isSealedSecret(u) {
-			g.target.Group, g.target.Kind = "", "Secret"
-		}
 		var o Object
-		if isSealedSecret(u) {
+		if isSealedSecret(u) && m.policy.SealedSecrets != PassThrough {
+			g.target.Group, g.target.Kind = "", "Secret"
 			o = g.sealedSecret(u)
 		} else {
 			o = g.plain(u.DeepCopy())
 		}
 		out.Warnings = append(out.Warnings, g.warnings...)
 		if g.refusal != nil {
+			g.refusal.Files = m.filesOf(u)
 			out.Refused = append(out.Refused, *g.refusal)
 			continue
 		}
-		o.masked = m
+		o.masked, o.outside = m, g.outside
 		out.Objects = append(out.Objects, o)
 	}
 	return out
@@ -75,11 +83,13 @@ func (m *Masked) Gate(objects []*unstructured.Unstructured) Gated {
 // gate judges one object; the first refusal counts.
 type gate struct {
 	masked   *Masked
+	rendered *unstructured.Unstructured
 	object   string
 	target   Target
 	refusal  *Refusal
 	warnings []Refusal
 	whole    []string // digests of the whole files that the object holds
+	outside  bool     // a value may be put outside of a Secret's data
 }
 
 func (g *gate) refuse(reason Reason, field, format string, args ...any) {
@@ -148,7 +158,7 @@ func (g *gate) secretData(u *unstructured.Unstructured) {
 
 // value judges one value of a Secret.
 func (g *gate) value(u *unstructured.Unstructured, key, text string) {
-	field := "data." + key
+	field := crypto.JoinPath("data", key)
 	if isSealed(text) || isSealed(decoded(text)) {
 		g.refuse(ReasonStillSealed, field, "the value is still sealed; the sops metadata of its file is missing or was not recognised")
 		return
@@ -214,20 +224,55 @@ func (g *gate) rest(v any, path string, skipData bool) {
 			if skipData && path == "" && k == "data" {
 				data, _ := v[k].(map[string]any)
 				for _, key := range sortedKeys(data) {
-					g.scalar(key, join(k, key))
+					g.scalar(key, crypto.JoinPath(k, key))
 				}
 				continue
 			}
-			g.scalar(k, join(path, k))
-			g.rest(v[k], join(path, k), skipData)
+			g.scalar(k, crypto.JoinPath(path, k))
+			if text, ok := v[k].(string); ok && g.mayGoOutside(text, crypto.JoinPath(path, k)) {
+				continue
+			}
+			g.rest(v[k], crypto.JoinPath(path, k), skipData)
 		}
 	case []any:
 		for i, item := range v {
-			g.rest(item, path+"["+strconv.Itoa(i)+"]", skipData)
+			at := path + "[" + strconv.Itoa(i) + "]"
+			if text, ok := item.(string); ok && g.mayGoOutside(text, at) {
+				continue
+			}
+			g.rest(item, at, skipData)
 		}
 	case string:
 		g.scalar(v, path)
 	}
+}
+
+// mayGoOutside reports whether a scalar is the token of a value that was sealed
+// in this very field of an object of this kind, where the policy lets it go.
+func (g *gate) mayGoOutside(token, path string) bool {
+	if g.masked.policy.Outside != OutsideAllow || structuralField(path) {
+		return false
+	}
+	origins := slices.DeleteFunc(slices.Clone(g.masked.values.origins[token]), func(o origin) bool {
+		return o.path != path || o.objectKind != g.rendered.GetKind()
+	})
+	if len(origins) == 0 {
+		return false
+	}
+	if !g.allowed(g.rendered, origins) {
+		g.refuseBinding(g.rendered, path, origins)
+		return true
+	}
+	g.outside = true
+	return true
+}
+
+func structuralField(path string) bool {
+	switch path {
+	case "apiVersion", "kind", "metadata.name", "metadata.namespace":
+		return true
+	}
+	return false
 }
 
 func (g *gate) scalar(text, path string) {
@@ -250,11 +295,11 @@ func (g *gate) scalar(text, path string) {
 		g.refuse(ReasonPlaceholderBroken, path, "%v", errUnknown)
 		return
 	}
-	switch path {
-	case "apiVersion", "kind", "metadata.name", "metadata.namespace":
+	switch {
+	case structuralField(path):
 		g.refuse(ReasonStructureSealed, path, "%s seals this field, which must stay readable; seal it again with encrypted_regex: %s", g.masked.values.file(token), crypto.KubernetesSelector)
 	default:
-		g.refuse(ReasonPlaceholderOutsideSecret, path, "a sealed value of %s would be shown here; sealed values may only go into a Secret's data or stringData", g.masked.values.file(token))
+		g.refuse(ReasonPlaceholderOutsideSecret, path, "a sealed value of %s would be shown here; sealed values may only go into a Secret's data or stringData (or, with --outside-secrets Allow, into the very field that was sealed)", g.masked.values.file(token))
 	}
 }
 
@@ -307,11 +352,4 @@ func (g *gate) refuseBinding(u *unstructured.Unstructured, field string, origins
 		return
 	}
 	g.refuse(ReasonBindingMismatch, field, "%s was sealed for %s, not for %s/%s; seal it again with --for %s/%s", o.file, o.binding, ns, name, ns, name)
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
 }

@@ -70,7 +70,7 @@ func TestGateRefuses(t *testing.T) {
 		"a sealed dotenv in a ConfigMap by envs": {"-- sealed a.env --\nA=hunter2canary\n-- kustomization.yaml --\nconfigMapGenerator: [{name: c, envs: [a.env], options: {disableNameSuffixHash: true}}]\n",
 			Policy{}, refused{"ConfigMap/c", "data.A", ReasonPlaceholderOutsideSecret}, 0, []string{"a.env"}},
 		"a sealed file in a ConfigMap by files": {"-- sealed a.yaml --\nA: hunter2canary\n-- kustomization.yaml --\nconfigMapGenerator: [{name: c, files: [a.yaml], options: {disableNameSuffixHash: true}}]\n",
-			Policy{}, refused{"ConfigMap/c", "data.a.yaml", ReasonPlaceholderOutsideSecret}, 0, []string{"a.yaml"}},
+			Policy{}, refused{"ConfigMap/c", `data["a.yaml"]`, ReasonPlaceholderOutsideSecret}, 0, []string{"a.yaml"}},
 		"base64 of generated data copied into a ConfigMap": {"-- sealed a.env --\nA=hunter2canary\n" + configMap + "-- kustomization.yaml --\nresources: [c.yaml]\nsecretGenerator: [{name: s, envs: [a.env]}]\n" + replacement("{kind: Secret, name: s, fieldPath: data.A}", "{kind: ConfigMap}", "data.k"),
 			Policy{}, refused{"ConfigMap/prod/c", "data.k", ReasonPlaceholderOutsideSecret}, 1, []string{"a.env"}},
 		"base64 of a whole file, wrapped over lines, copied into a ConfigMap": {"-- sealed a.env --\nAAAAAAAAAAAAAAAAAAAAA=hunter2canary\nBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB=hunter2canary\n" + configMap + "-- kustomization.yaml --\nresources: [c.yaml]\nsecretGenerator: [{name: s, files: [a.env]}]\n" + replacement("{kind: Secret, name: s, fieldPath: 'data.a\\.env'}", "{kind: ConfigMap}", "data.k"),
@@ -118,7 +118,7 @@ func TestGateRefuses(t *testing.T) {
 		"binding: moved by namespace: of the kustomization": {strings.Replace(dbSecret, "s.yaml", "s.yaml for prod/db", 1) + "-- kustomization.yaml --\nresources: [s.yaml]\nnamespace: evil\n",
 			Policy{}, refused{"Secret/evil/db", "data.password", ReasonBindingMismatch}, 0, []string{"--for evil/db"}},
 		"binding: a whole file": {"-- sealed a.env for prod/s --\nA=hunter2canary\n-- kustomization.yaml --\nsecretGenerator: [{name: t, namespace: prod, files: [a.env], options: {disableNameSuffixHash: true}}]\n",
-			Policy{}, refused{"Secret/prod/t", "data.a.env", ReasonBindingMismatch}, 0, []string{"a.env", "--for prod/t"}},
+			Policy{}, refused{"Secret/prod/t", `data["a.env"]`, ReasonBindingMismatch}, 0, []string{"a.env", "--for prod/t"}},
 		"binding: required and missing": {dbSecret, Policy{Binding: BindingRequired}, refused{"Secret/prod/db", "data.password", ReasonBindingMissing}, 0, []string{"s.yaml", "--for prod/db"}},
 		"binding: an annotation in the render proves nothing": {dbSecret + "-- kustomization.yaml --\nresources: [s.yaml]\ncommonAnnotations: {gitseal.io/sealed-for: prod/db}\n",
 			Policy{Binding: BindingRequired}, refused{"Secret/prod/db", "data.password", ReasonBindingMissing}, 0, nil},
@@ -291,11 +291,11 @@ func TestGateDoesNotChangeItsInput(t *testing.T) {
 func TestPassIsNotChangedByLaterReads(t *testing.T) {
 	t.Parallel()
 	sealed, _ := trees(t, dbSecret+"-- sealed later.yaml --\napiVersion: v1\nkind: Secret\nmetadata: {name: l}\nstringData: {k: hunter2canary}\n")
-	m := NewMasker(sealed, &fakeKeys{ids: []crypto.Identity{identityOf(t)}}, digesterOf(t))
+	m := NewMasker(MaskerConfig{Tree: sealed, Keys: &fakeKeys{ids: []crypto.Identity{identityOf(t)}}, Digester: digesterOf(t)})
 	if _, err := m.ReadFile("s.yaml"); err != nil {
 		t.Fatal(err)
 	}
-	masked := m.Pass(Policy{})
+	masked := m.Pass()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

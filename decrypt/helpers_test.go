@@ -30,7 +30,7 @@ type fakeKeys struct {
 	certs []crypto.CertificateKey
 }
 
-func (k *fakeKeys) Identities() []crypto.Identity            { return k.ids }
+func (k *fakeKeys) Keyring() crypto.Keyring                  { return crypto.Keyring{Identities: k.ids} }
 func (k *fakeKeys) CertificateKeys() []crypto.CertificateKey { return k.certs }
 
 var (
@@ -116,7 +116,7 @@ func put(t testing.TB, sealed, plain fstest.MapFS, header, content string) {
 		binding = must(crypto.ParseBinding(words[3]))(t)
 	}
 	id := identityOf(t)
-	stock := must(crypto.OpenSOPS(seal(t, name, content, "", id), crypto.FormatOf(name), []crypto.Identity{id}))(t)
+	stock := must(crypto.OpenSOPS(crypto.OpenRequest{File: seal(t, name, content, "", id), Format: crypto.FormatOf(name), Keys: crypto.Keyring{Identities: []crypto.Identity{id}}}))(t)
 	plain[name] = &fstest.MapFile{Data: stock.Plain.Reveal()}
 	var data []byte
 	switch words[0] {
@@ -161,6 +161,7 @@ type passOption struct {
 	digester *Digester
 	policy   Policy
 	dir      string
+	cache    *Cache
 }
 
 func run(t testing.TB, tree fs.FS, o passOption) pass {
@@ -181,7 +182,7 @@ func tryRun(t testing.TB, tree fs.FS, o passOption) (pass, error) {
 	if o.digester != nil {
 		d = *o.digester
 	}
-	p := pass{masker: NewMasker(tree, o.keys, d)}
+	p := pass{masker: NewMasker(MaskerConfig{Tree: tree, Keys: o.keys, Digester: d, Policy: o.policy, Cache: o.cache})}
 	objects, err := build.Run(t.Context(), p.masker, o.dir, build.AsWritten)
 	assertNoCanary(t, err, p.masker.Err(), p.masker.Problems(), p.masker)
 	if err != nil {
@@ -194,7 +195,7 @@ func tryRun(t testing.TB, tree fs.FS, o passOption) (pass, error) {
 		all.WriteString("---\n")
 	}
 	p.yaml = all.String()
-	p.masked = p.masker.Pass(o.policy)
+	p.masked = p.masker.Pass()
 	p.gated = p.masked.Gate(objects)
 	assertNoCanary(t, p.yaml, p.masked, p.gated, p.gated.Objects, p.gated.Refused, p.gated.Warnings)
 	for _, r := range p.gated.Refused {

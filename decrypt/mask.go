@@ -16,38 +16,55 @@ import (
 // Keys is where private keys come from. An implementation may return others
 // from call to call; one pass should use one.
 type Keys interface {
-	Identities() []crypto.Identity
+	Keyring() crypto.Keyring
 	CertificateKeys() []crypto.CertificateKey // newest first
 }
 
-// Problem is a sealed file that could not be opened. Its values render as
-// placeholders that are never applied.
-type Problem struct {
-	File string
-	Err  error // never holds content
+// MaskerConfig is what a Masker works on.
+type MaskerConfig struct {
+	Tree fs.FS
+	// Keys may be nil: then nothing can be opened and nothing is reported for it,
+	// placeholders are made from ciphertext, and nothing rendered from them can be
+	// applied.
+	Keys     Keys
+	Digester Digester
+	Policy   Policy
+	Cache    *Cache // of the passes before this one; nil for a single pass
 }
-
-func (p Problem) Error() string { return p.File + ": " + p.Err.Error() }
 
 // Masker is a read-only tree in which sealed values are placeholders. A file is
 // masked when it is first read, so files that no render touches are never
-// opened. Safe for concurrent use.
+// reported. Safe for concurrent use.
 type Masker struct {
-	tree     fs.FS
-	keys     Keys // nil: nothing can be opened, and nothing is reported for it
-	digester Digester
+	tree         fs.FS
+	keys         Keys
+	ring         crypto.Keyring
+	ringDigest   string
+	certificates []crypto.CertificateKey
+	digester     Digester
+	policy       Policy
+	cache        *Cache
 
 	mu       sync.Mutex
 	files    map[string][]byte
 	values   *values
 	problems []Problem
+	warnings []Problem
 	fatal    error
 }
 
-// NewMasker masks tree with the keys; without keys (nil) the placeholders are
-// made from ciphertext, and nothing rendered from them can be applied.
-func NewMasker(tree fs.FS, keys Keys, digester Digester) *Masker {
-	return &Masker{tree: tree, keys: keys, digester: digester, files: map[string][]byte{}, values: newValues()}
+// NewMasker begins a pass.
+func NewMasker(c MaskerConfig) *Masker {
+	m := &Masker{tree: c.Tree, keys: c.Keys, digester: c.Digester, policy: c.Policy, cache: c.Cache, files: map[string][]byte{}, values: newValues()}
+	if m.cache == nil {
+		m.cache = NewCache()
+	}
+	if m.keys != nil {
+		m.ring, m.certificates = m.keys.Keyring(), m.keys.CertificateKeys()
+		m.ringDigest = m.ring.Digest()
+	}
+	m.cache.begin()
+	return m
 }
 
 // Problems lists the files that were read and could not be opened, in the order
@@ -56,6 +73,14 @@ func (m *Masker) Problems() []Problem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.problems)
+}
+
+// Warnings lists the files that were opened although their MAC could not be
+// relied on.
+func (m *Masker) Warnings() []Problem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.warnings)
 }
 
 // Err is a *ForgeryError if a file that was read holds one. A build over such
@@ -92,10 +117,11 @@ func (m *Masker) ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	masked, err := m.mask(name, raw)
+	var forgery *ForgeryError
+	if errors.As(err, &forgery) && m.fatal == nil {
+		m.fatal = err
+	}
 	if err != nil {
-		if m.fatal == nil {
-			m.fatal = err
-		}
 		return nil, err
 	}
 	m.files[name] = masked
@@ -107,44 +133,48 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 		return nil, &ForgeryError{File: name}
 	}
 	format := crypto.FormatOf(name)
-	if !crypto.IsSOPS(raw, format) {
+	if err := checkAliases(raw, format); err != nil {
+		p := Problem{File: name, Reason: reasonOf(err), Err: err}
+		m.problems = append(m.problems, p)
+		return nil, p
+	}
+	if !crypto.MayBeSOPS(raw) {
 		return raw, nil
 	}
 	if m.keys == nil {
 		return m.maskUnopened(name, raw, format, "")
 	}
-	file, err := crypto.OpenSOPS(raw, format, m.keys.Identities())
-	if err == nil {
-		for _, leaf := range file.Leaves {
-			if holdsForgery(leaf.Text.Reveal()) {
-				return nil, &ForgeryError{File: name, Opened: true}
-			}
-		}
-		return m.maskOpened(name, file)
+	f := m.open(raw, format)
+	switch {
+	case f.notSealed():
+		return raw, nil
+	case f.err != nil:
+		m.problems = append(m.problems, Problem{File: name, Reason: reasonOf(f.err), Err: f.err})
+		mark := unopened(name)
+		m.values.missing[mark] = name
+		return m.maskUnopened(name, raw, format, mark)
+	case f.forged:
+		return nil, &ForgeryError{File: name, Opened: true}
 	}
-	m.problems = append(m.problems, Problem{File: name, Err: err})
-	mark := unopened(name)
-	m.values.missing[mark] = name
-	return m.maskUnopened(name, raw, format, mark)
+	if f.unverified != nil {
+		m.warnings = append(m.warnings, Problem{File: name, Reason: reasonOf(f.unverified), Err: f.unverified})
+	}
+	f.addTo(m.values, name)
+	return f.masked, nil
 }
 
-func (m *Masker) maskOpened(name string, file *crypto.SOPSFile) ([]byte, error) {
-	dotenv := crypto.FormatOf(name) == crypto.Dotenv
-	masked, err := file.Masked(func(leaf crypto.Leaf) string {
-		end := ""
-		if text := leaf.Text.Reveal(); dotenv && bytes.HasSuffix(text, []byte("\r")) {
-			// To sops it belongs to the value, to whoever reads the lines it does not.
-			leaf.Text, end = crypto.NewSecret(text[:len(text)-1]), "\r"
-		}
-		token := m.digester.opened(leaf, file.Binding)
-		m.values.add(token, leaf.Text, origin{file: name, path: leaf.Path, binding: file.Binding})
-		return token + end
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+// checkAliases refuses a file, sealed or not, that a build would expand without
+// a bound.
+func checkAliases(raw []byte, format crypto.Format) error {
+	if format != crypto.YAML || !bytes.ContainsRune(raw, '&') || !bytes.ContainsRune(raw, '*') {
+		return nil
 	}
-	m.values.addWhole(masked, name, file.Plain, m.digester.Digest("whole", file.Plain.Reveal()))
-	return masked, nil
+	err := crypto.CheckYAML(raw)
+	var limit *crypto.LimitError
+	if errors.As(err, &limit) {
+		return err
+	}
+	return nil // what else is wrong with it the build says
 }
 
 // maskUnopened never fails for a file that can be parsed at all. One that can
@@ -161,7 +191,8 @@ func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mar
 		return token
 	}, mark)
 	var fe *crypto.FormatError
-	if errors.As(err, &fe) {
+	var le *crypto.LimitError
+	if errors.As(err, &fe) || errors.As(err, &le) || errors.Is(err, crypto.ErrNotSOPS) {
 		return raw, nil
 	}
 	if err != nil || mark == "" || format != crypto.YAML && format != crypto.JSON {

@@ -20,7 +20,7 @@ import (
 func TestMaskerIsAFileSystem(t *testing.T) {
 	t.Parallel()
 	sealed, _ := trees(t, dbSecret+"-- dir/plain.yaml --\n# a comment\na:    b\n-- dir/sops.md --\nabout sops\n")
-	m := NewMasker(sealed, &fakeKeys{ids: []crypto.Identity{identityOf(t)}}, digesterOf(t))
+	m := NewMasker(MaskerConfig{Tree: sealed, Keys: &fakeKeys{ids: []crypto.Identity{identityOf(t)}}, Digester: digesterOf(t)})
 	for _, name := range []string{"dir/plain.yaml", "dir/sops.md"} {
 		b, err := fs.ReadFile(m, name)
 		if err != nil || !bytes.Equal(b, sealed[name].Data) {
@@ -78,7 +78,7 @@ func TestMaskerIsAFileSystem(t *testing.T) {
 func TestMaskerIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	sealed, _ := trees(t, dbSecret+strings.Replace(dbSecret, "sealed s", "foreign f", 1))
-	m := NewMasker(sealed, &fakeKeys{ids: []crypto.Identity{identityOf(t)}}, digesterOf(t))
+	m := NewMasker(MaskerConfig{Tree: sealed, Keys: &fakeKeys{ids: []crypto.Identity{identityOf(t)}}, Digester: digesterOf(t)})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -88,7 +88,7 @@ func TestMaskerIsSafeForConcurrentUse(t *testing.T) {
 				t.Error(err1, err2)
 			}
 			_ = m.Problems()
-			_ = m.Pass(Policy{})
+			_ = m.Pass()
 		})
 	}
 	wg.Wait()
@@ -180,12 +180,12 @@ func TestSealedStructureIsRefused(t *testing.T) {
 			sealed := must(crypto.SealSOPS(crypto.SealRequest{Plain: crypto.NewSecretString(text), Format: crypto.YAML, Now: testTime,
 				Rule: crypto.Rule{Recipients: []crypto.Recipient{id.Recipient()}, EncryptedRegex: c.regex, MACOnlyEncrypted: true}}))(t)
 			sealed = bytes.Replace(sealed, []byte("apiVersio:"), []byte("apiVersion:"), 1)
-			m := NewMasker(fstest.MapFS{"s.yaml": {Data: sealed}}, &fakeKeys{ids: []crypto.Identity{id}}, digesterOf(t))
+			m := NewMasker(MaskerConfig{Tree: fstest.MapFS{"s.yaml": {Data: sealed}}, Keys: &fakeKeys{ids: []crypto.Identity{id}}, Digester: digesterOf(t)})
 			objects, err := build.Run(t.Context(), m, "", build.AsWritten)
 			if err != nil || len(m.Problems()) > 0 {
 				t.Fatal(err, m.Problems())
 			}
-			g := m.Pass(Policy{}).Gate(objects)
+			g := m.Pass().Gate(objects)
 			if len(g.Refused) != 1 {
 				t.Fatalf("got %v", g)
 			}

@@ -24,9 +24,14 @@ type Object struct {
 	// An equal Input means an equal body, without opening anything.
 	Input string
 
-	masked *Masked
-	sealed *sealedSecret // nil unless it came from a SealedSecret
+	masked  *Masked
+	sealed  *sealedSecret // nil unless it came from a SealedSecret
+	outside bool          // values are put outside of a Secret's data, too
 }
+
+// FromSealedSecret reports whether the object is the Secret that a SealedSecret
+// of the same name stands for.
+func (o Object) FromSealedSecret() bool { return o.sealed != nil }
 
 // GroupVersionKind is that of the object that is applied.
 func (o Object) GroupVersionKind() schema.GroupVersionKind { return o.Masked.GroupVersionKind() }
@@ -42,7 +47,7 @@ func (o Object) String() string { return describe(o.Masked) }
 
 // CarriesPlaintext reports whether Body reveals sealed values, so that the
 // server's answers to it must not be repeated.
-func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) }
+func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) || o.outside }
 
 // Body is the JSON to send, with labels added and values put back, and a keyed
 // digest of it. Errors are safe to print and name the field and its source; the
@@ -50,13 +55,16 @@ func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) }
 func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
 	u := o.Masked.DeepCopy()
 	if o.sealed != nil {
-		if err := o.sealed.open(u, o.masked.keys.CertificateKeys()); err != nil {
+		if err := o.sealed.open(o.masked, u); err != nil {
 			return crypto.Secret{}, "", err
 		}
 	} else if isSecret(u) {
 		if err := o.masked.putBackSecret(u); err != nil {
 			return crypto.Secret{}, "", err
 		}
+	}
+	if o.outside {
+		o.masked.putBackOutside(u)
 	}
 	all := u.GetLabels()
 	if all == nil {

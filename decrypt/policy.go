@@ -1,8 +1,12 @@
 package decrypt
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/gitseal/gitseal/crypto"
 )
 
 // PlaintextPolicy is what happens to a Secret that lies in git in the clear.
@@ -12,6 +16,13 @@ type PlaintextPolicy string
 // binding that is there is always enforced.
 type BindingPolicy string
 
+// OutsidePolicy is what happens to a sealed value that would be put anywhere
+// but into a Secret's data.
+type OutsidePolicy string
+
+// SealedSecretPolicy is what happens to SealedSecret objects.
+type SealedSecretPolicy string
+
 // The policies; the first of each is the default.
 const (
 	PlaintextDeny  PlaintextPolicy = "Deny"
@@ -20,68 +31,40 @@ const (
 
 	BindingIfPresent BindingPolicy = "IfPresent"
 	BindingRequired  BindingPolicy = "Required"
+
+	OutsideDeny  OutsidePolicy = "Deny"
+	OutsideAllow OutsidePolicy = "Allow" // into the very field that was sealed, of an object of the same kind
+
+	Unseal      SealedSecretPolicy = "Unseal"
+	PassThrough SealedSecretPolicy = "PassThrough" // the controller of sealed-secrets opens them
 )
 
-// Policy is what the gate enforces. The zero Policy is the default one.
+// Policy is what masking and the gate enforce. The zero Policy is the default.
 type Policy struct {
-	Plaintext PlaintextPolicy
-	Binding   BindingPolicy
+	Plaintext     PlaintextPolicy
+	Binding       BindingPolicy
+	MAC           crypto.MACPolicy
+	Outside       OutsidePolicy
+	SealedSecrets SealedSecretPolicy
+	// DeprecatedData lets SealedSecrets be opened that hold one blob for the
+	// whole Secret, in spec.data.
+	DeprecatedData bool
 	// Namespace is where objects go that name none.
 	Namespace string
 }
 
 // Validate reports an unknown value by name.
 func (p Policy) Validate() error {
-	switch p.Plaintext {
-	case "", PlaintextDeny, PlaintextWarn, PlaintextAllow:
-	default:
-		return fmt.Errorf("plaintextSecrets: %q is not Deny, Warn or Allow", p.Plaintext)
+	var errs []error
+	check := func(name, value string, allowed ...string) {
+		if value != "" && !slices.Contains(allowed, value) {
+			errs = append(errs, fmt.Errorf("%s: %q is not %s", name, value, strings.Join(allowed, " or ")))
+		}
 	}
-	switch p.Binding {
-	case "", BindingIfPresent, BindingRequired:
-	default:
-		return fmt.Errorf("binding: %q is not Required or IfPresent", p.Binding)
-	}
-	return nil
-}
-
-// Reason is a stable word for a refusal.
-type Reason string
-
-// The reasons of the gate.
-const (
-	ReasonPlaceholderOutsideSecret Reason = "PlaceholderOutsideSecret"
-	ReasonStructureSealed          Reason = "StructureSealed"
-	ReasonStillSealed              Reason = "StillSealed"
-	ReasonNotOpened                Reason = "NotOpened"
-	ReasonPlaintextSecret          Reason = "PlaintextSecret"
-	ReasonBindingMismatch          Reason = "BindingMismatch"
-	ReasonBindingMissing           Reason = "BindingMissing"
-	ReasonPlaceholderBroken        Reason = "PlaceholderBroken"
-	ReasonInvalidSecret            Reason = "InvalidSecret"
-	ReasonInvalidSealedSecret      Reason = "InvalidSealedSecret"
-	ReasonReserved                 Reason = "Reserved"
-)
-
-// Refusal is an object that must not be applied. Message holds placeholders,
-// names and paths, never a value.
-type Refusal struct {
-	Object  string // Kind/namespace/name
-	Target  Target // what would have been applied
-	Field   string
-	Reason  Reason
-	Message string
-}
-
-// Target names an object of the cluster; for a SealedSecret it is its Secret.
-type Target struct{ Group, Kind, Namespace, Name string }
-
-func (r Refusal) Error() string {
-	var b strings.Builder
-	b.WriteString(r.Object)
-	if r.Field != "" {
-		b.WriteString(" " + r.Field)
-	}
-	fmt.Fprintf(&b, ": %s: %s", r.Reason, r.Message)
-	return b.String()
+	check("plaintextSecrets", string(p.Plaintext), "Deny", "Warn", "Allow")
+	check("binding", string(p.Binding), "Required", "IfPresent")
+	check("mac", string(p.MAC), "Required", "Warn")
+	check("outsideSecrets", string(p.Outside), "Deny", "Allow")
+	check("sealedSecrets", string(p.SealedSecrets), "Unseal", "PassThrough")
+	return errors.Join(errs...)
 }

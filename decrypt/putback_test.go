@@ -563,7 +563,7 @@ func TestBodyOfAnythingElseIsTheObject(t *testing.T) {
 func TestWithoutKeysTheRenderIsCompleteAndNothingApplies(t *testing.T) {
 	t.Parallel()
 	sealed, _ := trees(t, sealedSecretYAML+generated)
-	m := NewMasker(sealed, nil, Digester{})
+	m := NewMasker(MaskerConfig{Tree: sealed})
 	objects, err := build.Run(t.Context(), m, "", build.AsWritten)
 	if err != nil || len(objects) != 2 || m.Err() != nil || len(m.Problems()) != 0 {
 		t.Fatal(err, len(objects), m.Problems())
@@ -571,7 +571,7 @@ func TestWithoutKeysTheRenderIsCompleteAndNothingApplies(t *testing.T) {
 	for _, u := range objects {
 		assertNoCanary(t, u.Object)
 	}
-	g := m.Pass(Policy{}).Gate(objects)
+	g := m.Pass().Gate(objects)
 	if len(g.Refused) != 2 || len(g.Objects) != 0 {
 		t.Fatalf("got %v", g.Refused)
 	}

@@ -1,14 +1,9 @@
 package decrypt
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -25,8 +20,12 @@ func isSealedSecret(u *unstructured.Unstructured) bool {
 // sealedSecret is what is needed to open one when its Secret is sent.
 type sealedSecret struct {
 	target    crypto.Target
+	elsewhere []crypto.Target // for the error only: what it may have been sealed as
 	encrypted map[string]string
 	templates map[string]string
+	whole     string // spec.data, the deprecated form
+	volatile  bool   // a template that gives another result each time
+	input     string
 }
 
 // sealedSecret makes the masked Secret that a SealedSecret stands for.
@@ -52,26 +51,20 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 	if spec == nil {
 		return fail("spec", "is missing")
 	}
-	if spec["data"] != nil {
-		return fail("spec.data", "the deprecated form (one blob for the whole Secret) is not supported; seal it again with kubeseal or `seal sealedsecret`")
-	}
-	s := &sealedSecret{target: crypto.Target{Namespace: ns, Name: name, Scope: crypto.ScopeOf(u.GetAnnotations())}}
-	if _, ok := spec["encryptedData"]; !ok {
-		return fail("spec.encryptedData", "is missing; the Secret would lose all its values")
-	}
-	var err error
-	if s.encrypted, err = textMap(spec["encryptedData"]); err != nil {
-		return fail("spec.encryptedData", "%v", err)
-	}
 	template, err := subMap(spec, "template")
 	if err != nil {
 		return fail("spec.template", "%v", err)
 	}
-	if s.templates, err = textMap(template["data"]); err != nil {
-		return fail("spec.template.data", "%v", err)
+	s := &sealedSecret{target: crypto.Target{Namespace: ns, Name: name, Scope: crypto.ScopeOf(u.GetAnnotations())}, elsewhere: elsewhere(template, ns, name)}
+	if field, err := s.values(spec, template, g.masked.policy); err != nil {
+		return fail(field, "%v", err)
 	}
-	if len(s.templates) > 0 {
-		return fail("spec.template.data", "templates are not supported yet; put the values into encryptedData")
+	parsed, err := parseTemplates(s.templates)
+	if err != nil {
+		return fail("", "%v", err)
+	}
+	for _, p := range parsed {
+		s.volatile = s.volatile || p.volatile
 	}
 	if _, ok := template["type"].(string); !ok && template["type"] != nil {
 		return fail("spec.template.type", "is not a text")
@@ -91,12 +84,53 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 	if err != nil {
 		return fail("", "can not be written as JSON")
 	}
-	parts := [][]byte{raw, []byte(ns)}
-	for _, k := range g.masked.keys.CertificateKeys() {
-		parts = append(parts, []byte(k.Certificate().Fingerprint()))
+	s.input = g.masked.digester.Digest("sealedsecret", raw, []byte(ns), []byte(g.masked.certDigest))
+	s.keep(g.masked)
+	return Object{Masked: secret, Input: s.input, sealed: s}
+}
+
+// elsewhere is the place that kubeseal wrote into the template, if it is another:
+// somebody renamed or moved the object since.
+func elsewhere(template map[string]any, namespace, name string) []crypto.Target {
+	meta, _ := template["metadata"].(map[string]any)
+	was := crypto.Target{Namespace: namespace, Name: name}
+	if n, ok := meta["name"].(string); ok && n != "" {
+		was.Name = n
 	}
-	slices.SortFunc(parts[2:], func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
-	return Object{Masked: secret, Input: g.masked.digester.Digest("sealedsecret", parts...), sealed: s}
+	if ns, ok := meta["namespace"].(string); ok && ns != "" {
+		was.Namespace = ns
+	}
+	if was.Name == name && was.Namespace == namespace {
+		return nil
+	}
+	return []crypto.Target{was}
+}
+
+// values reads what is sealed and the templates over it.
+func (s *sealedSecret) values(spec, template map[string]any, policy Policy) (field string, err error) {
+	if s.encrypted, err = textMap(spec["encryptedData"]); err != nil {
+		return "spec.encryptedData", err
+	}
+	if s.templates, err = textMap(template["data"]); err != nil {
+		return "spec.template.data", err
+	}
+	switch whole := spec["data"].(type) {
+	case nil:
+		if _, ok := spec["encryptedData"]; !ok && len(s.templates) == 0 {
+			return "spec.encryptedData", errors.New("is missing; the Secret would lose all its values")
+		}
+	case string:
+		if len(s.encrypted) > 0 {
+			return "spec.data", errors.New("is the deprecated form and can not stand beside encryptedData; remove one of them")
+		}
+		if !policy.DeprecatedData {
+			return "spec.data", errors.New("is the deprecated form, one blob for the whole Secret; seal it again with kubeseal or `seal sealedsecret`, or let it pass with --accept-deprecated-v1-data")
+		}
+		s.whole = whole
+	default:
+		return "spec.data", errors.New("is not a text")
+	}
+	return "", nil
 }
 
 // maskedSecret has the name of the SealedSecret, whatever the template says.
@@ -130,31 +164,6 @@ func (s *sealedSecret) maskedSecret(namespace, name string, template map[string]
 		}
 	}
 	return u, nil
-}
-
-// open fills in the values. All keys that fail are reported, not the first.
-func (s *sealedSecret) open(u *unstructured.Unstructured, keys []crypto.CertificateKey) error {
-	data := map[string]any{}
-	var errs []error
-	for _, key := range slices.Sorted(maps.Keys(s.encrypted)) {
-		value, err := crypto.OpenValue(keys, s.target, key, s.encrypted[key])
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if bytes.HasPrefix(value.Reveal(), []byte(encHead)) {
-			errs = append(errs, fmt.Errorf("encryptedData.%s: what it holds is itself still sealed by sops; seal the plain value", key))
-			continue
-		}
-		data[key] = base64.StdEncoding.EncodeToString(value.Reveal())
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	if len(data) > 0 {
-		u.Object["data"] = data
-	}
-	return nil
 }
 
 // textMap takes a map of texts, null and a missing map included.

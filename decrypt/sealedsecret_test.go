@@ -35,7 +35,7 @@ func sealedSecretOf(t testing.TB, scope crypto.Scope, change func(u m)) *unstruc
 
 func gateOne(t testing.TB, u *unstructured.Unstructured, keys Keys, policy Policy) Gated {
 	t.Helper()
-	g := NewMasker(nil, keys, digesterOf(t)).Pass(policy).Gate([]*unstructured.Unstructured{u})
+	g := NewMasker(MaskerConfig{Keys: keys, Digester: digesterOf(t), Policy: policy}).Pass().Gate([]*unstructured.Unstructured{u})
 	assertNoCanary(t, g, g.Objects, g.Refused)
 	return g
 }
@@ -115,11 +115,13 @@ func TestSealedSecretsThatAreRefused(t *testing.T) {
 		"encryptedData is a list":        {func(u m) { u["spec"].(m)["encryptedData"] = []any{"x"} }, "spec.encryptedData", ReasonInvalidSealedSecret},
 		"a value that is no text":        {func(u m) { u["spec"].(m)["encryptedData"].(m)["n"] = int64(5) }, "spec.encryptedData", ReasonInvalidSealedSecret},
 		"a value that is null":           {func(u m) { u["spec"].(m)["encryptedData"].(m)["n"] = nil }, "spec.encryptedData", ReasonInvalidSealedSecret},
-		"the deprecated blob":            {func(u m) { u["spec"].(m)["data"] = "AAAA" }, "spec.data", ReasonInvalidSealedSecret},
+		"the deprecated blob":            {func(u m) { u["spec"] = m{"data": "AAAA"} }, "spec.data", ReasonInvalidSealedSecret},
 		"no spec":                        {func(u m) { delete(u, "spec") }, "spec", ReasonInvalidSealedSecret},
 		"no name":                        {func(u m) { delete(u["metadata"].(m), "name") }, "metadata.name", ReasonInvalidSealedSecret},
 		"another version":                {func(u m) { u["apiVersion"] = "bitnami.com/v2" }, "apiVersion", ReasonInvalidSealedSecret},
-		"a template of data":             {func(u m) { u["spec"].(m)["template"] = m{"data": m{"a": "{{ .password }}"}} }, "spec.template.data", ReasonInvalidSealedSecret},
+		"a template that does not parse": {func(u m) { u["spec"].(m)["template"] = m{"data": m{"a": "{{ .password"}} }, "", ReasonInvalidSealedSecret},
+		"a template with env":            {func(u m) { u["spec"].(m)["template"] = m{"data": m{"a": `{{ env "HOME" }}`}} }, "", ReasonInvalidSealedSecret},
+		"the blob beside encryptedData":  {func(u m) { u["spec"].(m)["data"] = "AAAA" }, "spec.data", ReasonInvalidSealedSecret},
 		"a template that is a text":      {func(u m) { u["spec"].(m)["template"] = "x" }, "spec.template", ReasonInvalidSealedSecret},
 		"a label that is a number":       {func(u m) { u["spec"].(m)["template"] = m{"metadata": m{"labels": m{"a": int64(1)}}} }, "spec.template.metadata", ReasonInvalidSealedSecret},
 		"a type that is a map":           {func(u m) { u["spec"].(m)["template"] = m{"type": m{"a": "b"}} }, "spec.template.type", ReasonInvalidSealedSecret},

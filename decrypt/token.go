@@ -56,10 +56,10 @@ func (d Digester) Digest(domain string, parts ...[]byte) string {
 }
 
 // opened is the token of an opened leaf. It depends on the value, its place in
-// the file and the file's binding, but not on the file's path: moving a file
+// its unit and the unit's binding, but not on the file's path: moving a file
 // must not rename anything.
-func (d Digester) opened(leaf crypto.Leaf, binding crypto.Binding) string {
-	sum := d.sum("token", []byte(leaf.Place), []byte(leaf.Kind), []byte(binding), leaf.Text.Reveal())
+func (d Digester) opened(leaf crypto.Leaf) string {
+	sum := d.sum("token", []byte(leaf.Place), []byte(leaf.Kind), []byte(leaf.Binding), leaf.Text.Reveal())
 	return openedHead + tokenEncoding.EncodeToString(sum)[:tokenTail]
 }
 

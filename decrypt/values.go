@@ -16,11 +16,14 @@ type origin struct {
 	file    string
 	path    string
 	binding crypto.Binding
+	// objectKind is that of the object that the leaf was sealed in.
+	objectKind string
 }
 
 // values remembers what the tokens of one pass stand for.
 type values struct {
 	text    map[string]crypto.Secret
+	kind    map[string]string // str, int, float, bool, time
 	origins map[string][]origin
 	whole   map[[sha256.Size]byte]wholeFile // exact masked content → exact plain content
 	missing map[string]string               // token of an unopened leaf → its file
@@ -35,18 +38,18 @@ type wholeFile struct {
 
 func newValues() *values {
 	return &values{
-		text: map[string]crypto.Secret{}, origins: map[string][]origin{},
+		text: map[string]crypto.Secret{}, kind: map[string]string{}, origins: map[string][]origin{},
 		whole: map[[sha256.Size]byte]wholeFile{}, missing: map[string]string{},
 	}
 }
 
 // clone is a copy that later reads of the tree do not change.
 func (v *values) clone() *values {
-	return &values{text: maps.Clone(v.text), origins: maps.Clone(v.origins), whole: maps.Clone(v.whole), missing: maps.Clone(v.missing)}
+	return &values{text: maps.Clone(v.text), kind: maps.Clone(v.kind), origins: maps.Clone(v.origins), whole: maps.Clone(v.whole), missing: maps.Clone(v.missing)}
 }
 
-func (v *values) add(token string, text crypto.Secret, from origin) {
-	v.text[token] = text
+func (v *values) add(token, kind string, text crypto.Secret, from origin) {
+	v.text[token], v.kind[token] = text, kind
 	if !slices.Contains(v.origins[token], from) {
 		v.origins[token] = append(slices.Clip(v.origins[token]), from)
 	}

@@ -92,7 +92,7 @@ func parseGeneration(s *corev1.Secret) (Generation, error) {
 type Ring struct {
 	Generations []Generation // newest first
 	Token       crypto.Secret
-	foreign     []crypto.Identity
+	foreign     foreignKeys
 }
 
 // ErrNoActive is returned where a Ring holds no active generation.
@@ -108,22 +108,24 @@ func (r *Ring) Active() (Generation, error) {
 	return Generation{}, ErrNoActive
 }
 
-// Identities are all age identities, those of the agent first.
-func (r *Ring) Identities() []crypto.Identity {
-	out := make([]crypto.Identity, 0, len(r.Generations)+len(r.foreign))
+// Keyring holds all keys that open SOPS files, those of the agent first.
+func (r *Ring) Keyring() crypto.Keyring {
+	out := crypto.Keyring{PGPKeys: r.foreign.pgp}
 	for _, g := range r.Generations {
-		out = append(out, g.Identity)
+		out.Identities = append(out.Identities, g.Identity)
 	}
-	return append(out, r.foreign...)
+	out.Identities = append(out.Identities, r.foreign.identities...)
+	return out
 }
 
-// CertificateKeys are all SealedSecret keys, newest first.
+// CertificateKeys are all SealedSecret keys: those of the agent, newest first,
+// then those of sealed-secrets, newest first.
 func (r *Ring) CertificateKeys() []crypto.CertificateKey {
-	out := make([]crypto.CertificateKey, len(r.Generations))
-	for i, g := range r.Generations {
-		out[i] = g.Certificate
+	var out []crypto.CertificateKey
+	for _, g := range r.Generations {
+		out = append(out, g.Certificate)
 	}
-	return out
+	return append(out, r.foreign.certificates...)
 }
 
 // Public is what is published.

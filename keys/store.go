@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,10 +25,13 @@ import (
 type Store struct {
 	Client    kubernetes.Interface
 	Namespace string
-	// DecryptionSecret names a Secret of the namespace whose *.agekey entries
-	// open files too, as people who come from Flux have it. "" for none.
+	// DecryptionSecret names a Secret of the namespace whose *.agekey and *.asc
+	// entries open files too, as people who come from Flux have it. "" for none.
 	DecryptionSecret string
-	Now              func() time.Time
+	// SealedSecretsFrom are namespaces whose sealed-secrets key Secrets open
+	// SealedSecrets too.
+	SealedSecretsFrom []string
+	Now               func() time.Time
 }
 
 // Ensure loads the keys, and makes the first generation and the token key where
@@ -108,34 +110,10 @@ func (s Store) Load(ctx context.Context) (*Ring, error) {
 		return nil, fmt.Errorf("secret %s/%s: %s is not %d bytes long; restore it from a backup", s.Namespace, TokenSecret, tokenDataKey, tokenKeyBytes)
 	}
 	ring.Token = crypto.NewSecret(token.Data[tokenDataKey])
-	if s.DecryptionSecret != "" {
-		if ring.foreign, err = s.loadForeign(ctx); err != nil {
-			return nil, err
-		}
+	if ring.foreign, err = s.loadForeign(ctx); err != nil {
+		return nil, err
 	}
 	return ring, nil
-}
-
-func (s Store) loadForeign(ctx context.Context) ([]crypto.Identity, error) {
-	sec, err := s.Client.CoreV1().Secrets(s.Namespace).Get(ctx, s.DecryptionSecret, metav1.GetOptions{})
-	if err != nil {
-		return nil, s.apiError("read the decryption Secret "+s.DecryptionSecret, err)
-	}
-	var out []crypto.Identity
-	for _, k := range slices.Sorted(maps.Keys(sec.Data)) {
-		if !strings.HasSuffix(k, ".agekey") {
-			continue
-		}
-		ids, err := crypto.ParseIdentities(crypto.NewSecret(sec.Data[k]))
-		if err != nil {
-			return nil, fmt.Errorf("secret %s/%s, key %s: %w", s.Namespace, s.DecryptionSecret, k, err)
-		}
-		out = append(out, ids...)
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("secret %s/%s holds no *.agekey entry", s.Namespace, s.DecryptionSecret)
-	}
-	return out, nil
 }
 
 func (s Store) ensureNamespace(ctx context.Context) error {

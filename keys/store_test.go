@@ -240,7 +240,7 @@ func TestConcurrentEnsureEndsWithTheSameKeys(t *testing.T) {
 		if len(r.Generations) != 1 || r.Generations[0].Number != 1 {
 			t.Fatalf("agent %d has %d generations", i, len(r.Generations))
 		}
-		if r.Identities()[0].Recipient().String() != rings[0].Identities()[0].Recipient().String() || !r.Token.Equal(rings[0].Token) ||
+		if r.Keyring().Identities[0].Recipient().String() != rings[0].Keyring().Identities[0].Recipient().String() || !r.Token.Equal(rings[0].Token) ||
 			!bytes.Equal(r.CertificateKeys()[0].Certificate().PEM(), rings[0].CertificateKeys()[0].Certificate().PEM()) {
 			t.Errorf("agent %d has other keys than agent 0", i)
 		}
@@ -385,15 +385,15 @@ func TestLoadOrdersGenerations(t *testing.T) {
 	var got []string
 	for i, g := range ring.Generations {
 		got = append(got, fmt.Sprint(g.Number, g.State))
-		if ring.Identities()[i].Recipient().String() != g.Identity.Recipient().String() || ring.CertificateKeys()[i].Certificate().Fingerprint() != g.Certificate.Certificate().Fingerprint() {
+		if ring.Keyring().Identities[i].Recipient().String() != g.Identity.Recipient().String() || ring.CertificateKeys()[i].Certificate().Fingerprint() != g.Certificate.Certificate().Fingerprint() {
 			t.Errorf("identity or certificate %d is not of generation %d", i, g.Number)
 		}
 	}
 	if want := []string{"11standby", "10active", "2active", "1retired"}; !cmp.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if len(ring.Identities()) != 4 || len(ring.CertificateKeys()) != 4 {
-		t.Errorf("%d identities and %d certificate keys, want 4", len(ring.Identities()), len(ring.CertificateKeys()))
+	if len(ring.Keyring().Identities) != 4 || len(ring.CertificateKeys()) != 4 {
+		t.Errorf("%d identities and %d certificate keys, want 4", len(ring.Keyring().Identities), len(ring.CertificateKeys()))
 	}
 	active, err := ring.Active()
 	if err != nil || active.Number != 10 {
@@ -451,7 +451,7 @@ func TestDecryptionSecret(t *testing.T) {
 		err  []string
 	}{
 		"entries of several keys, others left alone": {
-			data: map[string][]byte{"b.agekey": text(second), "a.agekey": text(first), "sops.asc": []byte("pgp"), "README": []byte(canary)},
+			data: map[string][]byte{"b.agekey": text(second), "a.agekey": text(first), "README": []byte(canary)},
 			want: []string{first.Recipient().String(), second.Recipient().String()},
 		},
 		"two identities in one entry": {
@@ -462,10 +462,10 @@ func TestDecryptionSecret(t *testing.T) {
 			data: map[string][]byte{"a.agekey": text(first), "bad.agekey": []byte("AGE-SECRET-KEY-1" + canary)},
 			err:  []string{"/sops-age", "key bad.agekey", "line 1"},
 		},
-		"no entry":           {data: map[string][]byte{"age.txt": text(first)}, err: []string{"/sops-age", "no *.agekey entry"}},
-		"no such Secret":     {err: []string{"sops-age", "NotFound"}},
-		"an empty agekey":    {data: map[string][]byte{"a.agekey": nil}, err: []string{"/sops-age", "key a.agekey", "no age identity"}},
-		"only a PGP key yet": {data: map[string][]byte{"sops.asc": []byte(canary)}, err: []string{"/sops-age", "no *.agekey entry"}},
+		"no entry":        {data: map[string][]byte{"age.txt": text(first)}, err: []string{"/sops-age", "no *.agekey or *.asc entry"}},
+		"no such Secret":  {err: []string{"sops-age", "NotFound"}},
+		"an empty agekey": {data: map[string][]byte{"a.agekey": nil}, err: []string{"/sops-age", "key a.agekey", "no age identity"}},
+		"a bad PGP key":   {data: map[string][]byte{"sops.asc": []byte(canary)}, err: []string{"/sops-age", "key sops.asc", "not an armored"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -495,7 +495,7 @@ func TestDecryptionSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, id := range ring.Identities()[1:] { // the agent's own comes first
+			for _, id := range ring.Keyring().Identities[1:] { // the agent's own comes first
 				got = append(got, id.Recipient().String())
 			}
 			if diff := cmp.Diff(got, test.want); diff != "" {

@@ -70,12 +70,15 @@ func (r *Report) fail(stage Stage, err error) {
 	r.Failures = append(r.Failures, &StageError{stage, err})
 }
 
-func (r *Report) addGated(g decrypt.Gated, problems []decrypt.Problem) {
+func (r *Report) addGated(g decrypt.Gated, problems, warnings []decrypt.Problem) {
 	for _, p := range problems {
 		r.fail(Decrypt, p)
 	}
 	for _, x := range g.Refused {
 		r.fail(Gate, x)
+	}
+	for _, w := range warnings {
+		r.Warnings = append(r.Warnings, w.Error())
 	}
 	for _, w := range g.Warnings {
 		r.Warnings = append(r.Warnings, w.Error())

@@ -71,6 +71,7 @@ type Sync struct {
 	unwatched map[schema.GroupKind]error
 	reported  map[apply.ID]string // drift that was only reported
 	drift     map[apply.ID]string // seen by the watches, and not yet dealt with
+	cache     *decrypt.Cache      // of what was opened
 }
 
 // New makes a Sync; nothing is read yet. runner.Drift may be nil: then drift is
@@ -80,7 +81,7 @@ func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Log
 		cfg.TargetNamespace = "default"
 	}
 	cfg.Policy.Namespace = cfg.TargetNamespace
-	return &Sync{reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
+	return &Sync{cache: decrypt.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
 }
 
 // Pass brings the cluster to what git holds. Where git can not be reached it
@@ -128,7 +129,10 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 		r.fail(Keys, err)
 		return
 	}
-	masker := decrypt.NewMasker(commit.Tree, ring, digester)
+	masker := decrypt.NewMasker(decrypt.MaskerConfig{Tree: commit.Tree, Keys: ring, Digester: digester, Policy: s.cfg.Policy, Cache: s.cache})
+	stop = timed(Decrypt)
+	masker.Prefetch(ctx, path.Clean(strings.Trim(s.cfg.Path, "/")))
+	stop()
 	stop = timed(Build)
 	objects, err := build.Run(ctx, masker, s.cfg.Path, build.AsWritten)
 	stop()
@@ -144,10 +148,10 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 		return
 	}
 	stop = timed(Gate)
-	gated := masker.Pass(s.cfg.Policy).Gate(objects)
+	gated := masker.Pass().Gate(objects)
 	stop()
 	r.Objects = len(objects)
-	r.addGated(gated, masker.Problems())
+	r.addGated(gated, masker.Problems(), masker.Warnings())
 	s.apply(ctx, r, commit.Hash, gated, masker.Problems(), timed)
 }
 

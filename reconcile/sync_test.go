@@ -316,7 +316,7 @@ func TestReportSaysWhatAPassDid(t *testing.T) {
 	if r.Commit != first || r.Ref != "main@sha1:"+first || r.Subject != "three of them" || r.Idle || r.Took <= 0 {
 		t.Errorf("commit %s, ref %s, subject %q, idle %v, took %s", r.Commit, r.Ref, r.Subject, r.Idle, r.Took)
 	}
-	if stages := slices.Sorted(maps.Keys(r.Stages)); !cmp.Equal(stages, []Stage{Apply, Build, Fetch, Gate, Keys, Plan}) {
+	if stages := slices.Sorted(maps.Keys(r.Stages)); !cmp.Equal(stages, []Stage{Apply, Build, Decrypt, Fetch, Gate, Keys, Plan}) {
 		t.Errorf("stages are %v", stages)
 	}
 

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gitseal/gitseal/apply"
+	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/decrypt"
 	"github.com/gitseal/gitseal/internal/kubeconfig"
 	"github.com/gitseal/gitseal/internal/version"
@@ -38,8 +39,11 @@ type syncOptions struct {
 	prune, confirmSourceChange bool
 	pruneLimit, pruneConfirm   string
 	drift                      string
-	binding, plaintext         string
+	binding, plaintext, mac    string
+	outside, sealedSecrets     string
+	deprecatedData             bool
 	decryptionSecret           string
+	sealedSecretsFrom          []string
 	output                     string
 	log                        logFlags
 }
@@ -89,7 +93,12 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.StringVar(&o.drift, "drift", string(reconcile.Correct), "what to do with changes made in the cluster: Correct or Report")
 	f.StringVar(&o.binding, "binding", string(decrypt.BindingIfPresent), "sealed files must say which object they are for: Required or IfPresent")
 	f.StringVar(&o.plaintext, "plaintext-secrets", string(decrypt.PlaintextDeny), "Secrets that lie in git in the clear: Deny, Warn or Allow")
-	f.StringVar(&o.decryptionSecret, "decryption-secret", "", "Secret of --namespace whose *.agekey entries open files too")
+	f.StringVar(&o.mac, "mac", string(crypto.MACRequired), "SOPS files whose MAC is missing or wrong: Required refuses them, Warn lets them in")
+	f.StringVar(&o.outside, "outside-secrets", string(decrypt.OutsideDeny), "sealed values outside of a Secret's data: Deny, or Allow into the very field that was sealed")
+	f.StringVar(&o.sealedSecrets, "sealed-secrets", string(decrypt.Unseal), "SealedSecret objects: Unseal opens them here, PassThrough leaves them to the sealed-secrets controller")
+	f.BoolVar(&o.deprecatedData, "accept-deprecated-v1-data", false, "open SealedSecrets that hold one blob for the whole Secret (spec.data)")
+	f.StringVar(&o.decryptionSecret, "decryption-secret", "", "Secret of --namespace whose *.agekey and *.asc entries open files too")
+	f.StringArrayVar(&o.sealedSecretsFrom, "sealed-secrets-keys-from", nil, "namespace whose sealed-secrets key Secrets open SealedSecrets too (may be repeated)")
 	f.StringVarP(&o.output, "output", "o", "", "with --once, print the report as json or yaml")
 	o.log.add(f)
 	return cmd
@@ -103,6 +112,11 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if o.url == "" {
 		errs = append(errs, errors.New("--url is required"))
 	}
+	for _, ns := range o.sealedSecretsFrom {
+		if problems := validation.IsDNS1123Label(ns); len(problems) > 0 {
+			errs = append(errs, fmt.Errorf("--sealed-secrets-keys-from: %q: %s", ns, problems[0]))
+		}
+	}
 	for flag, value := range map[string]string{"--name": o.name, "--namespace": o.namespace, "--target-namespace": o.targetNamespace} {
 		if problems := validation.IsDNS1123Label(value); len(problems) > 0 {
 			errs = append(errs, fmt.Errorf("%s: %q: %s", flag, value, problems[0]))
@@ -115,7 +129,10 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--prune-limit: %w", err))
 	}
-	policy := decrypt.Policy{Plaintext: decrypt.PlaintextPolicy(o.plaintext), Binding: decrypt.BindingPolicy(o.binding)}
+	policy := decrypt.Policy{
+		Plaintext: decrypt.PlaintextPolicy(o.plaintext), Binding: decrypt.BindingPolicy(o.binding), MAC: crypto.MACPolicy(o.mac),
+		Outside: decrypt.OutsidePolicy(o.outside), SealedSecrets: decrypt.SealedSecretPolicy(o.sealedSecrets), DeprecatedData: o.deprecatedData,
+	}
 	errs = append(errs, policy.Validate())
 	if m := reconcile.DriftMode(o.drift); m != reconcile.Correct && m != reconcile.ReportOnly {
 		errs = append(errs, fmt.Errorf("--drift: %q is not Correct or Report", o.drift))
@@ -162,7 +179,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	store := keys.Store{Client: cluster.Client(), Namespace: o.namespace, DecryptionSecret: o.decryptionSecret, Now: time.Now}
+	store := keys.Store{Client: cluster.Client(), Namespace: o.namespace, DecryptionSecret: o.decryptionSecret, SealedSecretsFrom: o.sealedSecretsFrom, Now: time.Now}
 	public, err := o.prepareKeys(ctx, store, log)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func runBuild(cmd *cobra.Command, dir, output string) error {
 	if err != nil {
 		return err
 	}
-	masker := decrypt.NewMasker(tree, nil, decrypt.Digester{})
+	masker := decrypt.NewMasker(decrypt.MaskerConfig{Tree: tree})
 	objects, err := build.Run(cmd.Context(), masker, rel, build.ByKind)
 	if fatal := masker.Err(); fatal != nil {
 		return fatal

@@ -33,7 +33,7 @@ func opens(file string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	f, err := crypto.OpenSOPS(b, crypto.FormatOf(file), ids)
+	f, err := crypto.OpenSOPS(crypto.OpenRequest{File: b, Format: crypto.FormatOf(file), Keys: crypto.Keyring{Identities: ids}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -41,7 +41,11 @@ func opens(file string) int {
 	for _, l := range f.Leaves {
 		fmt.Printf("%s=%s\n", l.Path, l.Text.Reveal())
 	}
-	fmt.Printf("for=%s\n", f.Binding)
+	fmt.Print("for=")
+	for i, b := range f.Bindings() {
+		fmt.Print(strings.Repeat(" ", min(i, 1)), b)
+	}
+	fmt.Println()
 	return 0
 }
 

@@ -1,0 +1,113 @@
+package decrypt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"runtime"
+	"sync"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// openedFile is a sealed file as one pass after another can use it.
+type openedFile struct {
+	masked     []byte
+	leaves     []openedLeaf
+	plain      crypto.Secret
+	digest     string // keyed, of plain: the tokens do not tell comments apart
+	unverified error
+	forged     bool  // one of its values looks like a placeholder
+	err        error // why it does not open; crypto.ErrNotSOPS for one that is not sealed
+}
+
+type openedLeaf struct {
+	token string
+	kind  string
+	text  crypto.Secret
+	from  origin // without the file
+}
+
+// open returns the opened file from the cache or opens it. Safe for concurrent
+// use.
+func (m *Masker) open(raw []byte, format crypto.Format) *openedFile {
+	k := keyOf(string(format), string(raw), m.ringDigest, string(m.policy.MAC))
+	if f, ok := keep(m.cache, m.cache.files, k); ok {
+		return f
+	}
+	f := m.openNow(raw, format)
+	store(m.cache, m.cache.files, k, f, &m.cache.opened.Files)
+	return f
+}
+
+func (m *Masker) openNow(raw []byte, format crypto.Format) *openedFile {
+	file, err := crypto.OpenSOPS(crypto.OpenRequest{File: raw, Format: format, Keys: m.ring, MAC: m.policy.MAC})
+	if err != nil {
+		return &openedFile{err: err}
+	}
+	out := &openedFile{plain: file.Plain, digest: m.digester.Digest("whole", file.Plain.Reveal()), unverified: file.Unverified}
+	for _, leaf := range file.Leaves {
+		out.forged = out.forged || holdsForgery(leaf.Text.Reveal())
+	}
+	out.masked, out.err = file.Masked(func(leaf crypto.Leaf) string {
+		end := ""
+		if text := leaf.Text.Reveal(); format == crypto.Dotenv && bytes.HasSuffix(text, []byte("\r")) {
+			// To sops it belongs to the value, to whoever reads the lines it does not.
+			leaf.Text, end = crypto.NewSecret(text[:len(text)-1]), "\r"
+		}
+		token := m.digester.opened(leaf)
+		out.leaves = append(out.leaves, openedLeaf{token: token, kind: leaf.Kind, text: leaf.Text,
+			from: origin{path: leaf.Path, binding: leaf.Binding, objectKind: leaf.ObjectKind}})
+		return token + end
+	})
+	return out
+}
+
+// Prefetch opens the sealed files below dir on all processors, for a build of
+// dir that will read most of them. What it finds wrong is said only when a file
+// is read.
+func (m *Masker) Prefetch(ctx context.Context, dir string) {
+	if m.keys == nil {
+		return
+	}
+	files := make(chan string)
+	var workers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for name := range files {
+				if raw, err := fs.ReadFile(m.tree, name); err == nil && crypto.MayBeSOPS(raw) {
+					m.open(raw, crypto.FormatOf(name))
+				}
+			}
+		})
+	}
+	_ = fs.WalkDir(m.tree, path.Clean(dir), func(name string, d fs.DirEntry, err error) error { // what can not be read is reported by the build
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fs.SkipDir
+		case d.Type().IsRegular():
+			files <- name
+		}
+		return nil
+	})
+	close(files)
+	workers.Wait()
+}
+
+// addTo records what the tokens of the file stand for.
+func (f *openedFile) addTo(v *values, name string) {
+	for _, leaf := range f.leaves {
+		from := leaf.from
+		from.file = name
+		v.add(leaf.token, leaf.kind, leaf.text, from)
+	}
+	v.addWhole(f.masked, name, f.plain, f.digest)
+}
+
+// notSealed reports whether the file is none that could be opened, with or
+// without keys.
+func (f *openedFile) notSealed() bool { return errors.Is(f.err, crypto.ErrNotSOPS) }
