@@ -16,6 +16,7 @@ const (
 	Change  Action = "change"
 	Leave   Action = "leave"
 	Prune   Action = "prune"
+	Release Action = "release" // forgotten, not deleted: it has another master now
 	Blocked Action = "blocked" // would be pruned, but must not be now
 )
 
@@ -109,17 +110,27 @@ func NewPlan(in PlanInput) Plan {
 		p.Steps = append(p.Steps, desiredStep(d, in))
 	}
 	var prune []ID
+	lost := 0
 	for _, id := range in.Inventory.IDs() {
 		if !wanted[id] {
 			prune = append(prune, id)
+			if !handedOver(id, wanted) {
+				lost++
+			}
 		}
 	}
 	if len(prune) > 0 {
-		p.PruneBlocked = whyNotPrune(in, len(prune))
+		p.PruneBlocked = whyNotPrune(in, lost)
 	}
 	slices.SortStableFunc(prune, func(a, b ID) int { return pruneRank(a) - pruneRank(b) })
 	for _, id := range prune {
 		s := Step{ID: id, Action: Prune, Reason: "not in git any more"}
+		switch {
+		case handedOver(id, wanted) && isSecret(id):
+			s.Action, s.Reason = Release, "the sealed-secrets controller makes it from now on"
+		case handedOver(id, wanted):
+			s.Reason = "gitseal makes its Secret from now on"
+		}
 		if p.PruneBlocked != "" {
 			s.Action, s.Reason = Blocked, p.PruneBlocked
 		}

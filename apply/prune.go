@@ -18,6 +18,10 @@ import (
 func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 	unhealthy := r.Drift.Unhealthy()
 	for _, s := range p.Steps {
+		if s.Action == Release && ctx.Err() == nil {
+			delete(res.Inventory.Entries, s.ID)
+			res.Done = append(res.Done, Done{s.ID, Release, s.Reason})
+		}
 		if s.Action != Prune || ctx.Err() != nil {
 			continue
 		}
@@ -115,6 +119,10 @@ func retained(m metav1.Object) string {
 		return "kustomize.toolkit.fluxcd.io/prune"
 	case strings.Contains(a["argocd.argoproj.io/sync-options"], "Prune=false"):
 		return "argocd.argoproj.io/sync-options"
+	case a[skipOwnerAnnotation] == "true": // to sealed-secrets: the Secret outlives the SealedSecret
+		return skipOwnerAnnotation
+	case a[patchAnnotation] == "true" && a[managedAnnotation] != "true": // somebody else's Secret, with values added
+		return patchAnnotation
 	}
 	return ""
 }

@@ -103,6 +103,8 @@ type outcome struct {
 	failed   error
 	waiting  error
 	requests int
+
+	generation int64 // of what was applied
 }
 
 // notTried keeps the entry of an object that could not be sent yet. A change is
@@ -115,7 +117,11 @@ func notTried(step Step, e Entry, why error) outcome {
 }
 
 func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
-	before := edges(p.Desired)
+	refs := references(p.Desired, p.refused)
+	before := edges(p.Desired, refs)
+	claimed, claimErr := r.claims(ctx, p, res)
+	waitCtx, cancelWait := context.WithTimeout(ctx, controllerTimeout)
+	defer cancelWait()
 	after := make([][]int, len(p.Desired))
 	missing := make([]int, len(p.Desired))
 	for i, deps := range before {
@@ -149,7 +155,7 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 			defer wg.Done()
 			slots <- struct{}{}
 			mu.Lock()
-			blocker := r.blocker(p, before[i], outcomes, i)
+			blocker := blocker(p, before[i], refs[i], outcomes, i)
 			mu.Unlock()
 			var o outcome
 			e := res.Inventory.Entries[p.Desired[i].ID]
@@ -158,8 +164,15 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 				o = notTried(p.Steps[i], e, ctx.Err())
 			case blocker != "":
 				o = notTried(p.Steps[i], e, fmt.Errorf("waits for %s, which was not applied", blocker))
+			case claimed[p.Desired[i].ID] && p.Steps[i].Action != Leave:
+				o = failed(e, errClaimed)
+			case claimErr != nil && p.Desired[i].Object.FromSealedSecret() && p.Steps[i].Action != Leave:
+				o = failed(e, claimErr)
 			default:
-				o = r.one(ctx, p.Desired[i], p.Steps[i], e)
+				o = r.one(ctx, p.Desired[i], p.Steps[i], e, p.inventory)
+				if o.done != nil && isSealedSecret(p.Desired[i].ID) {
+					o = r.confirm(waitCtx, p, i, o)
+				}
 			}
 			<-slots
 			finish(i, o)
@@ -192,7 +205,7 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 
 // blocker names something that object i needs and that is not there. Kinds that
 // only come last for good order are not held up.
-func (r *Runner) blocker(p Plan, deps []int, outcomes []outcome, i int) string {
+func blocker(p Plan, deps []int, refs []ID, outcomes []outcome, i int) string {
 	d := p.Desired[i]
 	if last(d.ID) {
 		return ""
@@ -202,8 +215,8 @@ func (r *Runner) blocker(p Plan, deps []int, outcomes []outcome, i int) string {
 			return p.Desired[j].ID.String()
 		}
 	}
-	for _, id := range references(d) {
-		if p.refused[id] {
+	for _, id := range refs {
+		if p.refused[id] || id.Kind == "Secret" && p.refused[sealedSecretOf(id)] {
 			return id.String()
 		}
 	}
@@ -211,14 +224,11 @@ func (r *Runner) blocker(p Plan, deps []int, outcomes []outcome, i int) string {
 }
 
 // one applies one object, or finds that nothing is to be sent.
-func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry) outcome {
+func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inventory) outcome {
 	if step.Action == Leave {
 		return outcome{entry: e}
 	}
-	fail := func(err error) outcome {
-		e.Phase = Intended // so that the next pass tries again, whatever the reason was
-		return outcome{entry: e, failed: err}
-	}
+	fail := func(err error) outcome { return failed(e, err) }
 	if r.Owner.reserved(d.ID) {
 		return fail(errors.New("is one of the agent's own objects and may not come from git"))
 	}
@@ -230,25 +240,57 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry) outcome
 		e.Input = d.Object.Input // sealed again, same content: nothing to send
 		return outcome{entry: e}
 	}
+	given := 0
+	if isSealedSecret(d.ID) {
+		if given, err = r.giveBack(ctx, d.ID, inv); err != nil {
+			return fail(err)
+		}
+	}
 	r.Drift.begin(d.ID)
 	m, err := r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager())
 	if err != nil {
 		o := fail(refused(err, d.Object.CarriesPlaintext()))
-		o.requests = 1
+		o.requests = 1 + given
 		r.Drift.end(d.ID, o.entry)
 		return o
+	}
+	requests := 1 + given
+	var settleErr error
+	if isSecret(d.ID) {
+		var n int
+		m, n, settleErr = r.settle(ctx, d, m)
+		requests += n
 	}
 	e = Entry{
 		Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Applied,
 		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager()), resourceVersion: m.GetResourceVersion(),
 	}
+	if settleErr != nil {
+		e.Phase = Intended
+	}
 	r.Drift.end(d.ID, e)
-	o := outcome{entry: e, done: &Done{d.ID, step.Action, step.Reason}, requests: 1}
+	o := outcome{entry: e, done: &Done{d.ID, step.Action, step.Reason}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
 	if isCRD(d.ID.GroupKind()) {
 		r.Cluster.forget()
 		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {
 			o.failed, o.entry.Phase = err, Intended
 		}
+	}
+	return o
+}
+
+// failed keeps the entry so that the next pass tries again, whatever the reason.
+func failed(e Entry, err error) outcome {
+	e.Phase = Intended
+	return outcome{entry: e, failed: err}
+}
+
+// confirm waits for the sealed-secrets controller's word on a SealedSecret that
+// was passed through.
+func (r *Runner) confirm(ctx context.Context, p Plan, i int, o outcome) outcome {
+	o.requests++
+	if err := r.awaitController(ctx, p.Desired[i], o.generation); err != nil {
+		o.failed, o.entry.Phase = err, Intended
 	}
 	return o
 }
