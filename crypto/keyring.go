@@ -7,8 +7,6 @@ type Keyring struct {
 	PGPKeys    []PGPKey
 }
 
-func (k Keyring) empty() bool { return len(k.Identities) == 0 && len(k.PGPKeys) == 0 }
-
 // fingerprints names every key of the ring, for messages.
 func (k Keyring) fingerprints() []string {
 	out := make([]string, 0, len(k.Identities)+len(k.PGPKeys))
