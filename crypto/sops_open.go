@@ -32,6 +32,9 @@ type SOPSFile struct {
 	// Plain is the whole file as stock sops would have decrypted it, less the
 	// bindings.
 	Plain Secret
+	// NothingSealed is set where neither a value nor a comment was sealed: then
+	// Plain holds nothing that does not lie in git.
+	NothingSealed bool
 	// Unverified says why the MAC could not be relied on, with MACWarn.
 	Unverified error
 
@@ -79,7 +82,7 @@ func OpenSOPS(req OpenRequest) (f *SOPSFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f = &SOPSFile{format: req.Format}
+	f = &SOPSFile{format: req.Format, NothingSealed: true}
 	var plain [][]byte
 	for i, u := range units {
 		if !u.sealed {
@@ -93,6 +96,7 @@ func OpenSOPS(req OpenRequest) (f *SOPSFile, err error) {
 		}
 		plain = append(plain, p)
 	}
+	f.NothingSealed = f.NothingSealed && len(f.Leaves) == 0 && len(f.Bindings()) == 0
 	f.Plain = NewSecret(joinDocuments(plain))
 	return f, nil
 }
@@ -107,6 +111,9 @@ func (f *SOPSFile) open(number int, u unit, req OpenRequest) ([]byte, error) {
 	}
 	cipher := &pathCipher{Cipher: aes.NewCipher()}
 	before := snapshot(tree.Branches)
+	for _, b := range tree.Branches {
+		f.NothingSealed = f.NothingSealed && !sealsComments(b)
+	}
 	mac, err := tree.Decrypt(dataKey, cipher)
 	if err != nil {
 		return nil, &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}

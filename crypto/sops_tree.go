@@ -82,6 +82,29 @@ func walkValue(v any, at place, f leafFunc) any {
 	}
 }
 
+// sealsComments reports whether a sealed comment stands anywhere in v.
+func sealsComments(v any) bool {
+	sealed := func(v any) bool {
+		c, ok := v.(sops.Comment)
+		return ok && strings.HasPrefix(c.Value, encPrefix)
+	}
+	switch v := v.(type) {
+	case sops.TreeBranch:
+		for _, item := range v {
+			if sealed(item.Key) || sealed(item.Value) || sealsComments(item.Value) {
+				return true
+			}
+		}
+	case []any:
+		for _, item := range v {
+			if sealed(item) || sealsComments(item) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // JoinPath adds a key to the path of a field, for people: data.a, data["a.b"].
 func JoinPath(path, key string) string {
 	if strings.ContainsAny(key, ".[]") {

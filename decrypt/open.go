@@ -51,6 +51,10 @@ func (m *Masker) openNow(raw []byte, format crypto.Format) *openedFile {
 	for _, leaf := range file.Leaves {
 		out.forged = out.forged || holdsForgery(leaf.Text.Reveal())
 	}
+	if file.NothingSealed {
+		out.masked = file.Plain.Reveal()
+		return out
+	}
 	out.masked, out.err = file.Masked(func(leaf crypto.Leaf) string {
 		end := ""
 		if text := leaf.Text.Reveal(); format == crypto.Dotenv && bytes.HasSuffix(text, []byte("\r")) {
