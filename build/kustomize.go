@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"regexp"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -19,9 +20,30 @@ func runKustomize(ctx context.Context, tree fs.FS, dir string, order Order) (obj
 			objects, err = nil, fmt.Errorf("kustomize build of %s: kustomize panicked on this input", dir)
 		}
 	}()
-	if err := preflight(tree, dir); err != nil {
+	cuts, err := preflight(tree, dir)
+	if err != nil {
 		return nil, err
 	}
+	masking, masked := tree.(Masking)
+	if objects, err = kustomize(ctx, tree, dir, order); err != nil {
+		if masked && testFailed.MatchString(err.Error()) {
+			err = fmt.Errorf("%w (a JSON6902 patch can not test a sealed value: kustomize sees a placeholder; remove the test operation)", err)
+		}
+		return nil, err
+	}
+	if masked && len(cuts) > 0 {
+		if err := probe(ctx, masking, dir, cuts); err != nil {
+			return nil, err
+		}
+	}
+	return objects, nil
+}
+
+// testFailed is what the JSON6902 library says of a Secret's value.
+var testFailed = regexp.MustCompile(`testing value /(?:data|stringData)/.* failed`)
+
+// kustomize builds a tree that preflight found harmless.
+func kustomize(ctx context.Context, tree fs.FS, dir string, order Order) ([]*unstructured.Unstructured, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

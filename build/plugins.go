@@ -66,7 +66,7 @@ func (c *checker) pluginConfigs(file, dir, field string, docs []map[string]any) 
 		if err := c.pluginPaths(file, dir, field, doc); err != nil {
 			return err
 		}
-		if err := c.replacements(file, dir, replacementsOf(doc)); err != nil {
+		if err := c.transformerReplacements(file, dir, doc); err != nil {
 			return err
 		}
 	}

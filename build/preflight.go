@@ -27,14 +27,17 @@ func (e *KustomizationError) Error() string {
 // preflight reads every kustomization that the build of dir will read. The
 // library would fetch what is a URL over the network, and run git, even from
 // an in-memory tree, and has no option against it.
-func preflight(tree fs.FS, dir string) error {
+// It returns the replacements that may cut a sealed value.
+func preflight(tree fs.FS, dir string) ([]cut, error) {
 	c := &checker{tree: tree, seen: map[string]bool{}}
-	return c.folder(dir, 0)
+	err := c.folder(dir, 0)
+	return c.cuts, err
 }
 
 type checker struct {
 	tree fs.FS
 	seen map[string]bool
+	cuts []cut
 }
 
 func (c *checker) folder(dir string, depth int) error {

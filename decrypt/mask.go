@@ -201,6 +201,12 @@ func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mar
 	return markItems(masked, mark), nil
 }
 
+// Masks reports whether text holds a placeholder or a piece of one, plain or as
+// base64.
+func (m *Masker) Masks(text string) bool {
+	return headPattern.MatchString(text) || findToken(text) != ""
+}
+
 // Open implements fs.FS.
 func (m *Masker) Open(name string) (fs.File, error) {
 	f, err := m.tree.Open(name)
