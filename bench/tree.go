@@ -51,10 +51,15 @@ func tree(prefix string, objects int, recipients []crypto.Recipient) (map[string
 }
 
 func sealedSecret(ns, name string, recipients []crypto.Recipient) (string, error) {
-	plain := fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\n  namespace: %s\nstringData:\n  user: admin\n  password: %s-%s-hunter2\n  host: db.example.com\n  dsn: postgres://admin@db.example.com/x\n", name, ns, ns, name)
+	plain := secret(ns, name)
 	b, err := crypto.SealSOPS(crypto.SealRequest{
 		Plain: crypto.NewSecretString(plain), Format: crypto.YAML, Binding: crypto.Binding(ns + "/" + name), Now: time.Now(),
 		Rule: crypto.Rule{EncryptedRegex: crypto.KubernetesSelector, Recipients: recipients},
 	})
 	return string(b), err
+}
+
+// secret is a Secret of four values, in the clear.
+func secret(ns, name string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata:\n  name: %s\n  namespace: %s\nstringData:\n  user: admin\n  password: %s-%s-hunter2\n  host: db.example.com\n  dsn: postgres://admin@db.example.com/x\n", name, ns, ns, name)
 }

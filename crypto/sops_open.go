@@ -29,9 +29,6 @@ type Leaf struct {
 // values that do not leave this package.
 type SOPSFile struct {
 	Leaves []Leaf
-	// Plain is the whole file as stock sops would have decrypted it, less the
-	// bindings.
-	Plain Secret
 	// NothingSealed is set where neither a value nor a comment was sealed: then
 	// Plain holds nothing that does not lie in git.
 	NothingSealed bool
@@ -45,6 +42,7 @@ type SOPSFile struct {
 type openUnit struct {
 	raw      []byte            // of a unit that is not sealed
 	branches sops.TreeBranches // decrypted, without comments and binding
+	full     sops.TreeBranches // decrypted
 	sealed   map[string]int    // place → index in Leaves
 	binding  Binding
 }
@@ -83,31 +81,42 @@ func OpenSOPS(req OpenRequest) (f *SOPSFile, err error) {
 		return nil, err
 	}
 	f = &SOPSFile{format: req.Format, NothingSealed: true}
-	var plain [][]byte
-	for i, u := range units {
+	for _, u := range units {
 		if !u.sealed {
 			f.units = append(f.units, openUnit{raw: u.raw})
-			plain = append(plain, u.raw)
-			continue
-		}
-		p, err := f.open(i, u, req)
-		if err != nil {
+		} else if err := f.open(u, req); err != nil {
 			return nil, err
 		}
-		plain = append(plain, p)
 	}
 	f.NothingSealed = f.NothingSealed && len(f.Leaves) == 0 && len(f.Bindings()) == 0
-	f.Plain = NewSecret(joinDocuments(plain))
 	return f, nil
 }
 
-// open opens one sealed unit and returns its plain text.
-func (f *SOPSFile) open(number int, u unit, req OpenRequest) ([]byte, error) {
+// Plain is the whole file as stock sops would have decrypted it, less the
+// bindings. It is made when it is asked for: most files are never wanted whole.
+func (f *SOPSFile) Plain() (Secret, error) {
+	var parts [][]byte
+	for _, u := range f.units {
+		if u.sealed == nil {
+			parts = append(parts, u.raw)
+			continue
+		}
+		part, err := emit(f.format, withoutBinding(u.full, f.format))
+		if err != nil {
+			return Secret{}, err
+		}
+		parts = append(parts, part)
+	}
+	return NewSecret(joinDocuments(parts)), nil
+}
+
+// open opens one sealed unit.
+func (f *SOPSFile) open(u unit, req OpenRequest) error {
 	tree := u.tree
 	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys}.clients(), sops.DefaultDecryptionOrder)
 	if err != nil || len(dataKey) != dataKeyBytes {
 		wanted, supported := wantedKeys(tree.Metadata)
-		return nil, &NoKeyError{Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
+		return &NoKeyError{Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
 	}
 	cipher := &pathCipher{Cipher: aes.NewCipher()}
 	before := snapshot(tree.Branches)
@@ -116,20 +125,20 @@ func (f *SOPSFile) open(number int, u unit, req OpenRequest) ([]byte, error) {
 	}
 	mac, err := tree.Decrypt(dataKey, cipher)
 	if err != nil {
-		return nil, &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}
+		return &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}
 	}
 	if err := checkMAC(tree.Metadata, cipher, dataKey, mac); err != nil {
 		if req.MAC != MACWarn {
-			return nil, err
+			return err
 		}
 		f.Unverified = err
 	}
-	o := openUnit{sealed: map[string]int{}}
-	if err := f.collect(number, &o, tree.Branches, before); err != nil {
-		return nil, err
+	o := openUnit{sealed: map[string]int{}, full: tree.Branches}
+	if err := f.collect(&o, before); err != nil {
+		return err
 	}
 	f.units = append(f.units, o)
-	return emit(f.format, withoutBinding(tree.Branches, f.format))
+	return nil
 }
 
 func checkMAC(m sops.Metadata, cipher sops.Cipher, dataKey []byte, got string) error {
@@ -161,10 +170,10 @@ func snapshot(branches sops.TreeBranches) map[string]string {
 
 // collect takes the leaves that were sealed out of a decrypted unit, and the
 // binding with them.
-func (f *SOPSFile) collect(number int, u *openUnit, decrypted sops.TreeBranches, before map[string]string) error {
+func (f *SOPSFile) collect(u *openUnit, before map[string]string) error {
 	var bindErr error
 	first := len(f.Leaves)
-	u.branches = walkLeaves(decrypted, func(at place, v any) any {
+	u.branches = walkLeaves(u.full, func(at place, v any) any {
 		was := before[at.key()]
 		wasSealed := strings.HasPrefix(was, encPrefix) && v != any(was)
 		if at.looksLikeBinding(f.format) {
@@ -180,7 +189,7 @@ func (f *SOPSFile) collect(number int, u *openUnit, decrypted sops.TreeBranches,
 		u.sealed[at.key()] = len(f.Leaves)
 		f.Leaves = append(f.Leaves, Leaf{
 			Path: at.path, Kind: kind, Text: NewSecret(text), Place: string(f.format) + "\x00" + at.key(),
-			ObjectKind: kindOf(decrypted[at.doc]),
+			ObjectKind: kindOf(u.full[at.doc]),
 		})
 		return v
 	})

@@ -117,7 +117,7 @@ func put(t testing.TB, sealed, plain fstest.MapFS, header, content string) {
 	}
 	id := identityOf(t)
 	stock := must(crypto.OpenSOPS(crypto.OpenRequest{File: seal(t, name, content, "", id), Format: crypto.FormatOf(name), Keys: crypto.Keyring{Identities: []crypto.Identity{id}}}))(t)
-	plain[name] = &fstest.MapFile{Data: stock.Plain.Reveal()}
+	plain[name] = &fstest.MapFile{Data: must(stock.Plain())(t).Reveal()}
 	var data []byte
 	switch words[0] {
 	case "sealed":

@@ -16,8 +16,7 @@ import (
 type openedFile struct {
 	masked     []byte
 	leaves     []openedLeaf
-	plain      crypto.Secret
-	digest     string // keyed, of plain: the tokens do not tell comments apart
+	whole      func() (wholeContent, error) // made when it is asked for
 	unverified error
 	forged     bool  // one of its values looks like a placeholder
 	err        error // why it does not open; crypto.ErrNotSOPS for one that is not sealed
@@ -47,12 +46,20 @@ func (m *Masker) openNow(raw []byte, format crypto.Format) *openedFile {
 	if err != nil {
 		return &openedFile{err: err}
 	}
-	out := &openedFile{plain: file.Plain, digest: m.digester.Digest("whole", file.Plain.Reveal()), unverified: file.Unverified}
+	out := &openedFile{unverified: file.Unverified, whole: sync.OnceValues(func() (wholeContent, error) {
+		plain, err := file.Plain()
+		if err != nil {
+			return wholeContent{}, err
+		}
+		return wholeContent{plain, m.digester.Digest("whole", plain.Reveal())}, nil
+	})}
 	for _, leaf := range file.Leaves {
 		out.forged = out.forged || holdsForgery(leaf.Text.Reveal())
 	}
 	if file.NothingSealed {
-		out.masked = file.Plain.Reveal()
+		var plain crypto.Secret
+		plain, out.err = file.Plain()
+		out.masked = plain.Reveal()
 		return out
 	}
 	out.masked, out.err = file.Masked(func(leaf crypto.Leaf) string {
@@ -109,7 +116,7 @@ func (f *openedFile) addTo(v *values, name string) {
 		from.file = name
 		v.add(leaf.token, leaf.kind, leaf.text, from)
 	}
-	v.addWhole(f.masked, name, f.plain, f.digest)
+	v.addWhole(f.masked, name, f.whole)
 }
 
 // notSealed reports whether the file is none that could be opened, with or

@@ -231,7 +231,7 @@ func (r *resolver) replace(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if r.reveal && !r.keepsStructure(text, out) {
+	if r.reveal && rest != "|" && !r.keepsStructure(text, out) {
 		return "", errStructure
 	}
 	return out, nil

@@ -29,11 +29,17 @@ type values struct {
 	missing map[string]string               // token of an unopened leaf → its file
 }
 
-type wholeFile struct {
+// wholeFile lists the files with one masked content.
+type wholeFile []wholeSource
+
+type wholeSource struct {
+	file    string
+	content func() (wholeContent, error)
+}
+
+type wholeContent struct {
 	plain  crypto.Secret
-	file   string
 	digest string // keyed, of plain: the tokens do not tell comments apart
-	clash  string // another file with the same masked and other plain content
 }
 
 func newValues() *values {
@@ -55,19 +61,12 @@ func (v *values) add(token, kind string, text crypto.Secret, from origin) {
 	}
 }
 
-func (v *values) addWhole(masked []byte, file string, plain crypto.Secret, digest string) {
+func (v *values) addWhole(masked []byte, file string, content func() (wholeContent, error)) {
 	if !tokenPattern.Match(masked) {
 		return // nothing sealed in it
 	}
 	key := sha256.Sum256(masked)
-	old, ok := v.whole[key]
-	switch {
-	case !ok:
-		v.whole[key] = wholeFile{plain: plain, file: file, digest: digest}
-	case !old.plain.Equal(plain):
-		old.clash = file
-		v.whole[key] = old
-	}
+	v.whole[key] = append(slices.Clip(v.whole[key]), wholeSource{file, content})
 }
 
 // file names where a token came from, for messages.
@@ -102,13 +101,21 @@ func (e *unopenedError) Error() string {
 }
 
 // wholeOf returns the plain file that text stands for as a whole.
-func (v *values) wholeOf(text string) (wholeFile, bool, error) {
+func (v *values) wholeOf(text string) (content wholeContent, ok bool, err error) {
 	if !strings.Contains(text, openedHead) {
-		return wholeFile{}, false, nil
+		return wholeContent{}, false, nil
 	}
-	w, ok := v.whole[sha256.Sum256([]byte(text))]
-	if ok && w.clash != "" {
-		return w, true, fmt.Errorf("stands for either %s or %s: the two files differ only in their comments; change a key in one of them", w.file, w.clash)
+	files, ok := v.whole[sha256.Sum256([]byte(text))]
+	for i, f := range files {
+		c, err := f.content()
+		switch {
+		case err != nil:
+			return wholeContent{}, true, fmt.Errorf("stands for the whole of %s: %w", f.file, err)
+		case i == 0:
+			content = c
+		case !c.plain.Equal(content.plain):
+			return wholeContent{}, true, fmt.Errorf("stands for either %s or %s: the two files differ only in their comments; change a key in one of them", files[0].file, f.file)
+		}
 	}
-	return w, ok, nil
+	return content, ok, nil
 }
