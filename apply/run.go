@@ -232,7 +232,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	if r.Owner.reserved(d.ID) {
 		return fail(errors.New("is one of the agent's own objects and may not come from git"))
 	}
-	body, digest, err := d.Object.Body(r.Owner.labels())
+	body, digest, asked, err := r.body(ctx, d, e)
 	if err != nil {
 		return fail(err)
 	}
@@ -250,11 +250,11 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	m, err := r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager())
 	if err != nil {
 		o := fail(refused(err, d.Object.CarriesPlaintext()))
-		o.requests = 1 + given
+		o.requests = 1 + given + asked
 		r.Drift.end(d.ID, o.entry)
 		return o
 	}
-	requests := 1 + given
+	requests := 1 + given + asked
 	var settleErr error
 	if isSecret(d.ID) {
 		var n int

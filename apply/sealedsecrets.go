@@ -12,6 +12,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"github.com/gitseal/gitseal/crypto"
 )
 
 // The controller of sealed-secrets, which may run in the same cluster. A Secret
@@ -36,7 +39,9 @@ func sealedSecretOf(secret ID) ID {
 	return ID{Group: sealedSecretsGroup, Kind: sealedSecretKind, Namespace: secret.Namespace, Name: secret.Name}
 }
 
-func secretOf(sealed ID) ID { return ID{Kind: "Secret", Namespace: sealed.Namespace, Name: sealed.Name} }
+func secretOf(sealed ID) ID {
+	return ID{Kind: "Secret", Namespace: sealed.Namespace, Name: sealed.Name}
+}
 
 func isSealedSecret(id ID) bool { return id.Group == sealedSecretsGroup && id.Kind == sealedSecretKind }
 func isSecret(id ID) bool       { return id.Group == "" && id.Kind == "Secret" }
@@ -228,4 +233,35 @@ func (r *Runner) silent(ctx context.Context, err error) error {
 		return errors.New("the sealed-secrets controller has not answered yet; is it running?")
 	}
 	return refused(err, false)
+}
+
+// body is what to send. A template that takes the time or a random value would
+// give another Secret each time: while its input is that of the last apply, the
+// values that are in the cluster are sent again, if nobody changed them.
+func (r *Runner) body(ctx context.Context, d Desired, e Entry) (body crypto.Secret, digest string, requests int, err error) {
+	if e.Body != "" && e.Input == d.Object.Input && d.Object.Volatile() {
+		requests = 1
+		if live, err := r.Cluster.values(ctx, d.ID); err == nil {
+			if body, digest, ok := d.Object.BodyWith(r.Owner.labels(), live); ok && digest == e.Body {
+				return body, digest, requests, nil
+			}
+		}
+	}
+	body, digest, err = d.Object.Body(r.Owner.labels())
+	return body, digest, requests, err
+}
+
+// values reads a Secret, under a logger that drops everything.
+func (c *Cluster) values(ctx context.Context, id ID) (map[string]crypto.Secret, error) {
+	ctx, cancel := context.WithTimeout(klog.NewContext(ctx, klog.Logger{}), requestTimeout)
+	defer cancel()
+	s, err := c.client.CoreV1().Secrets(id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]crypto.Secret, len(s.Data))
+	for k, v := range s.Data {
+		out[k] = crypto.NewSecret(v)
+	}
+	return out, nil
 }

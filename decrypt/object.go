@@ -1,6 +1,7 @@
 package decrypt
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -66,6 +67,40 @@ func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
 	if o.outside {
 		o.masked.putBackOutside(u)
 	}
+	return o.finish(u, labels)
+}
+
+// Volatile reports whether Body would render a template that gives another
+// result each time.
+func (o Object) Volatile() bool {
+	if o.sealed == nil || !o.sealed.volatile {
+		return false
+	}
+	_, rendered := keep(o.masked.cache, o.masked.cache.outs, o.sealed.outKey())
+	return !rendered
+}
+
+// BodyWith is Body with the values that the Secret has in the cluster, for one
+// that is Volatile: where its digest is that of the last apply, nothing needs to
+// be rendered. ok is false where a value is missing.
+func (o Object) BodyWith(labels map[string]string, live map[string]crypto.Secret) (body crypto.Secret, digest string, ok bool) {
+	u := o.Masked.DeepCopy()
+	data := map[string]any{}
+	for _, keys := range []map[string]string{o.sealed.encrypted, o.sealed.templates} {
+		for key := range keys {
+			value, found := live[key]
+			if !found {
+				return crypto.Secret{}, "", false
+			}
+			data[key] = base64.StdEncoding.EncodeToString(value.Reveal())
+		}
+	}
+	u.Object["data"] = data
+	body, digest, err := o.finish(u, labels)
+	return body, digest, err == nil
+}
+
+func (o Object) finish(u *unstructured.Unstructured, labels map[string]string) (crypto.Secret, string, error) {
 	all := u.GetLabels()
 	if all == nil {
 		all = map[string]string{}

@@ -189,6 +189,49 @@ func TestVolatileTemplatesAreRenderedOnce(t *testing.T) {
 	}
 }
 
+func TestAVolatileSecretIsSentAgainAsItIs(t *testing.T) {
+	t.Parallel()
+	keys := &fakeKeys{certs: []crypto.CertificateKey{certKeyOf(t)}}
+	u := sealedSecretOf(t, crypto.Strict, func(u m) { u["spec"].(m)["template"] = m{"data": m{"token": `{{ randAlphaNum 40 }}`}} })
+	fresh := func() Object {
+		return NewMasker(MaskerConfig{Keys: keys, Digester: digesterOf(t)}).Pass().Gate([]*unstructured.Unstructured{u}).Objects[0]
+	}
+	o := fresh()
+	if !o.Volatile() {
+		t.Error("a template with a random value is not volatile")
+	}
+	body, digest, err := o.Body(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Volatile() {
+		t.Error("what was rendered is rendered again")
+	}
+	sent := &unstructured.Unstructured{}
+	if err := sent.UnmarshalJSON(body.Reveal()); err != nil {
+		t.Fatal(err)
+	}
+	live := map[string]crypto.Secret{}
+	for k, v := range decodedData(t, sent) {
+		live[k] = crypto.NewSecretString(v)
+	}
+	restarted := fresh()
+	if _, again, ok := restarted.BodyWith(nil, live); !ok || again != digest {
+		t.Errorf("the same values give another digest: %v", ok)
+	}
+	live["token"] = crypto.NewSecretString("changed by hand")
+	if _, again, ok := restarted.BodyWith(nil, live); !ok || again == digest {
+		t.Error("a changed value gives the same digest")
+	}
+	delete(live, "token")
+	if _, _, ok := restarted.BodyWith(nil, live); ok {
+		t.Error("a missing value is not missed")
+	}
+	if (Object{Masked: sent}).Volatile() {
+		t.Error("a Secret without templates is volatile")
+	}
+}
+
 func FuzzTemplates(f *testing.F) {
 	for _, s := range []string{`{{ .a }}`, `{{ range .a }}{{ end }}`, `{{ define "x" }}{{ end }}{{ template "x" . }}`, `{{ printf "%d" 1 | upper }}`, `{{ $x := dict "a" . }}{{ $x }}`, `{{ block "b" . }}{{ end }}`} {
 		f.Add(s, canary)
