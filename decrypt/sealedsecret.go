@@ -72,6 +72,9 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 	if _, ok := template["immutable"].(bool); !ok && template["immutable"] != nil {
 		return fail("spec.template.immutable", "is not true or false")
 	}
+	if s.whole != "" {
+		template = nil
+	}
 	secret, err := s.maskedSecret(u.GetNamespace(), name, template)
 	if err != nil {
 		return fail("spec.template.metadata", "%v", err)
@@ -116,7 +119,7 @@ func (s *sealedSecret) values(spec, template map[string]any, policy Policy) (fie
 	}
 	switch whole := spec["data"].(type) {
 	case nil:
-		if _, ok := spec["encryptedData"]; !ok && len(s.templates) == 0 {
+		if spec["encryptedData"] == nil && len(s.templates) == 0 {
 			return "spec.encryptedData", errors.New("is missing; the Secret would lose all its values")
 		}
 	case string:
@@ -126,7 +129,7 @@ func (s *sealedSecret) values(spec, template map[string]any, policy Policy) (fie
 		if !policy.DeprecatedData {
 			return "spec.data", errors.New("is the deprecated form, one blob for the whole Secret; seal it again with kubeseal or `seal sealedsecret`, or let it pass with --accept-deprecated-v1-data")
 		}
-		s.whole = whole
+		s.whole, s.templates = whole, nil // the template has no part in this form
 	default:
 		return "spec.data", errors.New("is not a text")
 	}

@@ -67,7 +67,7 @@ func TestSealedSecretsOpenInTheirBody(t *testing.T) {
 			template(m{"type": "kubernetes.io/basic-auth", "immutable": true, "data": nil, "metadata": m{"name": "ignored", "namespace": "ignored", "creationTimestamp": nil, "labels": m{"a": "b"}, "annotations": m{"c": "d"}}}),
 			Policy{}, plain(m{"type": "kubernetes.io/basic-auth", "immutable": true, "metadata": m{"name": "db", "namespace": "prod", "labels": m{"a": "b"}, "annotations": m{"c": "d"}}})},
 		"the policy for SOPS bindings is not for it": {crypto.Strict, nil, Policy{Binding: BindingRequired}, plain(nil)},
-		"no values on purpose":                       {crypto.Strict, func(u m) { u["spec"].(m)["encryptedData"] = nil }, Policy{}, m{"apiVersion": "v1", "kind": "Secret", "metadata": m{"name": "db", "namespace": "prod"}}},
+		"no values on purpose":                       {crypto.Strict, func(u m) { u["spec"].(m)["encryptedData"] = m{} }, Policy{}, m{"apiVersion": "v1", "kind": "Secret", "metadata": m{"name": "db", "namespace": "prod"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

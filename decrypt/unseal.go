@@ -3,13 +3,13 @@ package decrypt
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/gitseal/gitseal/crypto"
 )
@@ -121,14 +121,14 @@ func (s *sealedSecret) keep(m *Masked) {
 	keep(m.cache, m.cache.outs, s.outKey())
 }
 
-// openWhole opens the deprecated form: the sealed text is a Secret in JSON, with
+// openWhole opens the deprecated form: the sealed text is a whole Secret, with
 // metadata and type of its own.
 func (s *sealedSecret) openWhole(m *Masked, u *unstructured.Unstructured) error {
 	v, err := s.value(m, "data", s.whole)
 	if err != nil {
 		return err
 	}
-	bad := &OpenError{ReasonNotReadable, errors.New("data: what it holds is no Secret in JSON; seal it again")}
+	bad := &OpenError{ReasonNotReadable, errors.New("data: what it holds is no Secret; seal it again")}
 	var inner struct {
 		Kind     string `json:"kind"`
 		Metadata struct {
@@ -140,7 +140,7 @@ func (s *sealedSecret) openWhole(m *Masked, u *unstructured.Unstructured) error 
 		Data       map[string][]byte `json:"data"`
 		StringData map[string]string `json:"stringData"`
 	}
-	if err := json.Unmarshal(v.Reveal(), &inner); err != nil || inner.Kind != "Secret" && inner.Kind != "" {
+	if err := yaml.Unmarshal(v.Reveal(), &inner); err != nil || inner.Kind != "Secret" && inner.Kind != "" {
 		return bad
 	}
 	if _, ok := inner.Metadata.Labels[keyLabel]; ok {

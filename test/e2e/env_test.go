@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,9 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := noteSources(root); err != nil {
+		return "", err
+	}
 	args := []string{"build", "-o", binDir + "/"}
 	if _, err := exec.LookPath("gcc"); err == nil {
 		args = append(args, "-race")
@@ -53,6 +57,24 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	return binDir, nil
 })
+
+// noteSources looks at every source file, so that `go test` does not take an old
+// result for one of the programs as they are now: it sees what a test opens, not
+// what a test has built.
+func noteSources(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return fs.SkipDir
+		}
+		if name := d.Name(); strings.HasSuffix(name, ".go") || name == "go.mod" || name == "go.sum" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+}
 
 const gitUser, gitPassword = "reader", "git-password-canary"
 
