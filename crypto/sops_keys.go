@@ -106,6 +106,10 @@ func wantedKeys(m sops.Metadata) (names []string, supported bool) {
 		for _, k := range group {
 			switch k := k.(type) {
 			case *sopsage.MasterKey:
+				if _, err := ParseRecipient(k.Recipient); err != nil { // a plugin is a program
+					names = append(names, RecipientFingerprint(k.Recipient)+" (age plugins and SSH keys are not supported)")
+					continue
+				}
 				names, supported = append(names, RecipientFingerprint(k.Recipient)), true
 			case *pgp.MasterKey:
 				names, supported = append(names, "pgp "+k.Fingerprint), true

@@ -201,6 +201,19 @@ func TestForeignMasterKeysAreRefusedByNameWithoutACall(t *testing.T) {
 	}
 }
 
+func TestAgePluginsAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	id := testIdentity(t)
+	sealed := string(seal(t, secretYAML, YAML, kubernetesRule, "", id))
+	for _, plugin := range []string{"age1yubikey1qwertyuiop", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ"} {
+		_, err := openWith([]byte(strings.Replace(sealed, id.Recipient().String(), plugin, 1)), YAML, testIdentity(t))
+		var nk *NoKeyError
+		if !errors.As(err, &nk) || !nk.Unsupported || !strings.Contains(err.Error(), plugin+" (age plugins and SSH keys are not supported)") {
+			t.Errorf("%s: got %v", plugin, err)
+		}
+	}
+}
+
 func TestBindingMustBeSealedAndInItsPlace(t *testing.T) {
 	t.Parallel()
 	id := testIdentity(t)
