@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // Concurrency is how many objects are sent at once.
@@ -120,8 +121,7 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 	refs := references(p.Desired, p.refused)
 	before := edges(p.Desired, refs)
 	claimed, claimErr := r.claims(ctx, p, res)
-	waitCtx, cancelWait := context.WithTimeout(ctx, controllerTimeout)
-	defer cancelWait()
+	var silent atomic.Bool // the sealed-secrets controller did not answer once
 	after := make([][]int, len(p.Desired))
 	missing := make([]int, len(p.Desired))
 	for i, deps := range before {
@@ -171,7 +171,7 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 			default:
 				o = r.one(ctx, p.Desired[i], p.Steps[i], e, p.inventory)
 				if o.done != nil && isSealedSecret(p.Desired[i].ID) {
-					o = r.confirm(waitCtx, p, i, o)
+					o = r.confirm(ctx, p.Desired[i], o, &silent)
 				}
 			}
 			<-slots
@@ -283,16 +283,6 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 func failed(e Entry, err error) outcome {
 	e.Phase = Intended
 	return outcome{entry: e, failed: err}
-}
-
-// confirm waits for the sealed-secrets controller's word on a SealedSecret that
-// was passed through.
-func (r *Runner) confirm(ctx context.Context, p Plan, i int, o outcome) outcome {
-	o.requests++
-	if err := r.awaitController(ctx, p.Desired[i], o.generation); err != nil {
-		o.failed, o.entry.Phase = err, Intended
-	}
-	return o
 }
 
 // Repair applies the given objects of a plan again, whatever the inventory says.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,8 +29,10 @@ const (
 	patchAnnotation     = "sealedsecrets.bitnami.com/patch"
 	skipOwnerAnnotation = "sealedsecrets.bitnami.com/skip-set-owner-references"
 
-	// controllerTimeout is how long a pass waits for the controller in all.
+	// controllerTimeout is how long the controller is waited for; once it did not
+	// answer, the rest of the pass waits for silentTimeout only.
 	controllerTimeout = 30 * time.Second
+	silentTimeout     = time.Second
 )
 
 var sealedSecretResource = schema.GroupVersionResource{Group: sealedSecretsGroup, Version: "v1alpha1", Resource: "sealedsecrets"}
@@ -185,6 +188,23 @@ func (r *Runner) giveBack(ctx context.Context, sealed ID, inv Inventory) (int, e
 	return 1, nil
 }
 
+// confirm waits for the controller's word on a SealedSecret that was passed
+// through.
+func (r *Runner) confirm(ctx context.Context, d Desired, o outcome, silent *atomic.Bool) outcome {
+	wait := controllerTimeout
+	if silent.Load() {
+		wait = silentTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	o.requests++
+	if err := r.awaitController(ctx, d, o.generation); err != nil {
+		silent.Store(silent.Load() || errors.Is(err, errSilent))
+		o.failed, o.entry.Phase = err, Intended
+	}
+	return o
+}
+
 // awaitController waits until the controller has said of a SealedSecret whether
 // it opens. What it says more may hold values (a template can print them into
 // an error), so it is not repeated.
@@ -228,9 +248,11 @@ func (r *Runner) awaitController(ctx context.Context, d Desired, generation int6
 	}
 }
 
+var errSilent = errors.New("the sealed-secrets controller has not answered yet; is it running?")
+
 func (r *Runner) silent(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return errors.New("the sealed-secrets controller has not answered yet; is it running?")
+		return errSilent
 	}
 	return refused(err, false)
 }
