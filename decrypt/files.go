@@ -2,6 +2,7 @@ package decrypt
 
 import (
 	"bytes"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -15,7 +16,18 @@ const maxFilesNamed = 3
 // filesOf finds the files that an object was probably read from, for messages:
 // kustomize does not say. A name may have gained a prefix or suffix on the way.
 func (m *Masked) filesOf(u *unstructured.Unstructured) []string {
-	name, kind := u.GetName(), u.GetKind()
+	return m.filesWith(u.GetKind(), u.GetName())
+}
+
+// inFiles adds the files to an error about an object.
+func (m *Masked) inFiles(err error, kind, name string) error {
+	if files := m.filesWith(kind, name); len(files) > 0 {
+		return fmt.Errorf("%w (in %s)", err, strings.Join(files, ", "))
+	}
+	return err
+}
+
+func (m *Masked) filesWith(kind, name string) []string {
 	if name == "" || kind == "" {
 		return nil
 	}

@@ -57,11 +57,11 @@ func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
 	u := o.Masked.DeepCopy()
 	if o.sealed != nil {
 		if err := o.sealed.open(o.masked, u); err != nil {
-			return crypto.Secret{}, "", err
+			return crypto.Secret{}, "", o.masked.inFiles(err, "SealedSecret", u.GetName())
 		}
 	} else if isSecret(u) {
 		if err := o.masked.putBackSecret(u); err != nil {
-			return crypto.Secret{}, "", err
+			return crypto.Secret{}, "", o.masked.inFiles(err, u.GetKind(), u.GetName())
 		}
 	}
 	if o.outside {

@@ -167,7 +167,7 @@ func TestSealedSecretsThatDoNotOpen(t *testing.T) {
 		"no key":      {nil, crypto.Strict, nil, []string{"no key"}},
 		"bad base64 in two values": {[]crypto.CertificateKey{right}, crypto.Strict, func(u m) {
 			u["spec"].(m)["encryptedData"].(m)["one"], u["spec"].(m)["encryptedData"].(m)["two"] = "!!", "??"
-		}, []string{"encryptedData.one: not base64", "encryptedData.two: not base64"}},
+		}, []string{"encryptedData.one, encryptedData.two: not base64"}},
 		"a value cut off": {[]crypto.CertificateKey{right}, crypto.Strict, func(u m) { u["spec"].(m)["encryptedData"].(m)["one"] = "AAAA" }, []string{"encryptedData.one"}},
 	} {
 		t.Run(name, func(t *testing.T) {

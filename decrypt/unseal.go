@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -50,7 +51,7 @@ func (s *sealedSecret) rendered(m *Masked) (map[string]crypto.Secret, error) {
 		return out, nil
 	}
 	values := map[string]crypto.Secret{}
-	var errs []error
+	var errs openErrors
 	for _, key := range slices.Sorted(maps.Keys(s.encrypted)) {
 		value, err := s.value(m, "encryptedData."+key, s.encrypted[key])
 		if err != nil {
@@ -59,8 +60,11 @@ func (s *sealedSecret) rendered(m *Masked) (map[string]crypto.Secret, error) {
 		}
 		values[key] = value
 	}
-	if len(errs) > 0 || len(s.templates) == 0 {
-		return values, errors.Join(errs...)
+	if len(errs) > 0 {
+		return nil, errs.join()
+	}
+	if len(s.templates) == 0 {
+		return values, nil
 	}
 	parsed, err := parseTemplates(s.templates)
 	if err != nil {
@@ -81,10 +85,49 @@ func (s *sealedSecret) rendered(m *Masked) (map[string]crypto.Secret, error) {
 		values[p.key] = crypto.NewSecret(out)
 	}
 	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		return nil, errs.join()
 	}
 	store(m.cache, m.cache.outs, s.outKey(), values, &m.cache.opened.Templates)
 	return values, nil
+}
+
+// openErrors are those of several values.
+type openErrors []error
+
+// join says once what is wrong with several values alike.
+func (e openErrors) join() error {
+	var out []error
+	at := map[string]int{} // what is wrong → index in out
+	for _, err := range e {
+		var sealed *crypto.SealedValueError
+		if !errors.As(err, &sealed) {
+			out = append(out, err)
+			continue
+		}
+		i, ok := at[sealed.Reason]
+		if !ok {
+			at[sealed.Reason] = len(out)
+			out = append(out, err)
+			continue
+		}
+		first := *out[i].(*OpenError)
+		all := *first.err.(*crypto.SealedValueError)
+		all.Field += ", " + sealed.Field
+		out[i] = &OpenError{first.Reason, &all}
+	}
+	return &joinedError{out}
+}
+
+// joinedError is on one line, as a log wants it.
+type joinedError struct{ errs []error }
+
+func (e *joinedError) Unwrap() []error { return e.errs }
+func (e *joinedError) Error() string {
+	texts := make([]string, len(e.errs))
+	for i, err := range e.errs {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
 }
 
 // value opens one value, or finds it opened.
