@@ -13,6 +13,9 @@ import (
 
 const maxFilesNamed = 3
 
+// namedObject is an object, or a generator of one, that a file names.
+type namedObject struct{ name, file string }
+
 // filesOf finds the files that an object was probably read from, for messages:
 // kustomize does not say. A name may have gained a prefix or suffix on the way.
 func (m *Masked) filesOf(u *unstructured.Unstructured) []string {
@@ -28,74 +31,68 @@ func (m *Masked) inFiles(err error, kind, name string) error {
 }
 
 func (m *Masked) filesWith(kind, name string) []string {
-	if name == "" || kind == "" {
-		return nil
-	}
+	plain := generatedSuffix.ReplaceAllString(name, "")
 	var exact, near []string
-	for file, b := range m.files {
-		switch ext := path.Ext(file); {
-		case ext != ".yaml" && ext != ".yml" && ext != ".json" && path.Base(file) != "Kustomization":
-			continue
-		case !bytes.Contains(b, []byte("name")):
-			continue
-		}
-		switch named(b, kind, name) {
-		case nameExact:
-			exact = append(exact, file)
-		case nameNear:
-			near = append(near, file)
+	for _, o := range m.named()[kind] {
+		switch {
+		case o.name == name || o.name == plain:
+			exact = append(exact, o.file)
+		case strings.Contains("-"+name+"-", "-"+o.name+"-"):
+			near = append(near, o.file)
 		}
 	}
 	if len(exact) == 0 {
 		exact = near
 	}
 	slices.Sort(exact)
+	exact = slices.Compact(exact)
 	return exact[:min(len(exact), maxFilesNamed)]
 }
 
-type nameMatch int
-
-const (
-	nameNone nameMatch = iota
-	nameNear
-	nameExact
-)
-
-// named looks for an object, or a generator of one, in a file.
-func named(file []byte, kind, name string) nameMatch {
-	best := nameNone
-	note := func(got any) {
-		s, _ := got.(string)
-		switch {
-		case s == "":
-		case s == name || s == generatedSuffix.ReplaceAllString(name, ""):
-			best = nameExact
-		case strings.Contains(name, s):
-			best = max(best, nameNear)
+// indexFiles lists what the files name, by kind. Files are read for it when the
+// first message wants to name one.
+func indexFiles(files map[string][]byte) map[string][]namedObject {
+	out := map[string][]namedObject{}
+	for file, b := range files {
+		switch ext := path.Ext(file); {
+		case ext != ".yaml" && ext != ".yml" && ext != ".json" && path.Base(file) != "Kustomization":
+			continue
+		}
+		for d := yaml.NewDecoder(bytes.NewReader(b)); ; {
+			var doc map[string]any
+			if d.Decode(&doc) != nil {
+				break
+			}
+			indexDocument(out, file, doc)
 		}
 	}
-	for d := yaml.NewDecoder(bytes.NewReader(file)); ; {
-		var doc map[string]any
-		if d.Decode(&doc) != nil {
-			return best
+	return out
+}
+
+func indexDocument(out map[string][]namedObject, file string, doc map[string]any) {
+	add := func(kind, name any) {
+		k, _ := kind.(string)
+		n, _ := name.(string)
+		if k != "" && n != "" {
+			out[k] = append(out[k], namedObject{n, file})
 		}
-		meta, _ := doc["metadata"].(map[string]any)
-		if doc["kind"] == kind {
-			note(meta["name"])
+	}
+	object := func(o map[string]any) {
+		meta, _ := o["metadata"].(map[string]any)
+		add(o["kind"], meta["name"])
+	}
+	object(doc)
+	items, _ := doc["items"].([]any)
+	for _, item := range items {
+		if o, ok := item.(map[string]any); ok {
+			object(o)
 		}
-		for _, field := range []string{strings.ToLower(kind[:1]) + kind[1:] + "Generator"} {
-			list, _ := doc[field].([]any)
-			for _, item := range list {
-				g, _ := item.(map[string]any)
-				note(g["name"])
-			}
-		}
-		items, _ := doc["items"].([]any)
-		for _, item := range items {
-			o, _ := item.(map[string]any)
-			meta, _ := o["metadata"].(map[string]any)
-			if o["kind"] == kind {
-				note(meta["name"])
+	}
+	for field, kind := range map[string]string{"secretGenerator": "Secret", "configMapGenerator": "ConfigMap"} {
+		list, _ := doc[field].([]any)
+		for _, item := range list {
+			if g, ok := item.(map[string]any); ok {
+				add(kind, g["name"])
 			}
 		}
 	}

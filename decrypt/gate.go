@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -26,7 +27,7 @@ const (
 // rules for putting them back.
 type Masked struct {
 	values       *values
-	files        map[string][]byte // that were read, masked
+	named        func() map[string][]namedObject // what the files that were read name, by kind
 	keys         Keys
 	certificates []crypto.CertificateKey
 	certDigest   string
@@ -40,8 +41,9 @@ type Masked struct {
 func (m *Masker) Pass() *Masked {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	files := maps.Clone(m.files)
 	return &Masked{
-		values: m.values.clone(), files: maps.Clone(m.files), keys: m.keys, certificates: m.certificates,
+		values: m.values.clone(), named: sync.OnceValue(func() map[string][]namedObject { return indexFiles(files) }), keys: m.keys, certificates: m.certificates,
 		certDigest: crypto.CertificatesDigest(m.certificates), digester: m.digester, policy: m.policy, cache: m.cache,
 	}
 }
