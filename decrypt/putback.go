@@ -85,55 +85,6 @@ func (m *Masked) putBackSecret(u *unstructured.Unstructured) error {
 	return nil
 }
 
-// putBackOutside replaces the tokens that the gate let pass outside of a
-// Secret's data. A scalar that is one token gets the value with its type.
-func (m *Masked) putBackOutside(u *unstructured.Unstructured) {
-	for k, v := range u.Object {
-		if k == "data" && isSecret(u) {
-			continue
-		}
-		u.Object[k] = m.valueOutside(v)
-	}
-}
-
-func (m *Masked) valueOutside(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k, item := range v {
-			v[k] = m.valueOutside(item)
-		}
-		return v
-	case []any:
-		for i, item := range v {
-			v[i] = m.valueOutside(item)
-		}
-		return v
-	case string:
-		if value, ok := m.values.text[v]; ok {
-			return typed(m.values.kind[v], string(value.Reveal()))
-		}
-		return v
-	default:
-		return v
-	}
-}
-
-func typed(kind, text string) any {
-	switch kind {
-	case "int":
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			return n
-		}
-	case "float":
-		if f, err := strconv.ParseFloat(text, 64); err == nil {
-			return f
-		}
-	case "bool":
-		return text == "true"
-	}
-	return text
-}
-
 // resolver puts values back into one field. The gate walks the same way without
 // reveal, so that it judges exactly the tokens that Body would resolve.
 type resolver struct {

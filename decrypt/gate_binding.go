@@ -1,0 +1,58 @@
+package decrypt
+
+import (
+	"regexp"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+var generatedSuffix = regexp.MustCompile(`-[bcdfghkmt2456789]{10}$`)
+
+// bindings compares the place of each value with the binding of the file that
+// it came from. A generated name counts without its suffix.
+func (g *gate) bindings(u *unstructured.Unstructured, field string, tokens []string) {
+	for _, token := range tokens {
+		if !g.allowed(u, g.masked.values.origins[token]) {
+			g.refuseBinding(u, field, g.masked.values.origins[token])
+		}
+	}
+}
+
+func (g *gate) allowed(u *unstructured.Unstructured, origins []origin) bool {
+	ns, name := g.place(u)
+	for _, o := range origins {
+		if o.binding == "" {
+			if g.masked.policy.Binding != BindingRequired {
+				return true
+			}
+			continue
+		}
+		if o.binding.Allows(ns, name) || o.binding.Allows(ns, generatedSuffix.ReplaceAllString(name, "")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (g *gate) place(u *unstructured.Unstructured) (namespace, name string) {
+	namespace = u.GetNamespace()
+	if namespace == "" {
+		namespace = g.masked.policy.Namespace
+	}
+	return namespace, u.GetName()
+}
+
+func (g *gate) refuseBinding(u *unstructured.Unstructured, field string, origins []origin) {
+	ns, name := g.place(u)
+	name = generatedSuffix.ReplaceAllString(name, "")
+	if len(origins) == 0 {
+		g.refuse(ReasonPlaceholderBroken, field, "%v", errUnknown)
+		return
+	}
+	o := origins[0]
+	if o.binding == "" {
+		g.refuse(ReasonBindingMissing, field, "%s says of no object that its values are for it, and the policy requires that; seal it again with --for %s/%s", o.file, ns, name)
+		return
+	}
+	g.refuse(ReasonBindingMismatch, field, "%s was sealed for %s, not for %s/%s; seal it again with --for %s/%s", o.file, o.binding, ns, name, ns, name)
+}
