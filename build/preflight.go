@@ -107,6 +107,11 @@ func paths(k *types.Kustomization) []pathEntry {
 			out = append(out, pathEntry{fmt.Sprintf("%s[%d]", field, i), v, inline})
 		}
 	}
+	one := func(field, value string) {
+		if value != "" {
+			out = append(out, pathEntry{field: field, value: value})
+		}
+	}
 	add("resources", false, k.Resources...)
 	//lint:ignore SA1019 trees in the field still use it
 	add("bases", false, k.Bases...)
@@ -114,36 +119,28 @@ func paths(k *types.Kustomization) []pathEntry {
 	add("crds", false, k.Crds...)
 	add("configurations", false, k.Configurations...)
 	for i, p := range k.Patches {
-		if p.Path != "" {
-			add(fmt.Sprintf("patches[%d].path", i), false, p.Path)
-		}
+		one(fmt.Sprintf("patches[%d].path", i), p.Path)
 	}
 	//lint:ignore SA1019 trees in the field still use it
 	for i, p := range k.PatchesJson6902 {
-		if p.Path != "" {
-			add(fmt.Sprintf("patchesJson6902[%d].path", i), false, p.Path)
-		}
+		one(fmt.Sprintf("patchesJson6902[%d].path", i), p.Path)
 	}
 	//lint:ignore SA1019 trees in the field still use it
 	for _, p := range k.PatchesStrategicMerge {
 		add("patchesStrategicMerge", true, string(p))
 	}
 	for i, r := range k.Replacements {
-		if r.Path != "" {
-			add(fmt.Sprintf("replacements[%d].path", i), false, r.Path)
-		}
+		one(fmt.Sprintf("replacements[%d].path", i), r.Path)
 	}
 	sources := func(field string, s types.KvPairSources) {
 		for i, f := range s.FileSources {
 			if _, file, ok := strings.Cut(f, "="); ok {
 				f = file
 			}
-			add(fmt.Sprintf("%s.files[%d]", field, i), false, f)
+			one(fmt.Sprintf("%s.files[%d]", field, i), f)
 		}
 		add(field+".envs", false, s.EnvSources...)
-		if s.EnvSource != "" {
-			add(field+".env", false, s.EnvSource)
-		}
+		one(field+".env", s.EnvSource)
 	}
 	for i, g := range k.ConfigMapGenerator {
 		sources(fmt.Sprintf("configMapGenerator[%d]", i), g.KvPairSources)

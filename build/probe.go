@@ -17,13 +17,17 @@ import (
 type Masking interface {
 	fs.FS
 	Masks(text string) bool
+	// Splits reports whether text holds a placeholder whose value holds the
+	// delimiter, as far as the value is known.
+	Splits(text, delimiter string) bool
 }
 
 // cut is a replacement with a delimiter: at says where it stands in file, index
 // is its number in the list there.
 type cut struct {
-	file, at string
-	index    int
+	file, at   string
+	index      int
+	delimiters []string // of its targets
 }
 
 const (
@@ -55,7 +59,7 @@ func probe(ctx context.Context, tree Masking, dir string, cuts []cut) error {
 		return &KustomizationError{cuts[0].file, cuts[0].at, "can not be checked for cutting a sealed value, since the build fails without its delimiter; seal the pieces as values of their own"}
 	}
 	for _, u := range objects {
-		if i, side := markedToken(u, tree); side != "" {
+		if i, side := markedToken(u, tree, cuts); side != "" {
 			c := cuts[i]
 			return &KustomizationError{c.file, strings.TrimPrefix(fmt.Sprintf("%s.%s.options.delimiter", c.at, side), "."),
 				"would cut a sealed value in pieces, and kustomize sees only its placeholder; seal the piece as a value of its own"}
@@ -108,9 +112,9 @@ func delimiterOf(options map[string]any) string { s, _ := options["delimiter"].(
 
 // markedToken looks for a placeholder that would have been cut: the source of a
 // mark that says "s", and what the field held before all marks where one says
-// "t". (A value that an earlier replacement put there is not looked at: placed
-// as a piece, it stays one.)
-func markedToken(u *unstructured.Unstructured, tree Masking) (number int, side string) {
+// "t". What an earlier replacement put there is a piece, and stays one unless its
+// value holds the delimiter.
+func markedToken(u *unstructured.Unstructured, tree Masking, cuts []cut) (number int, side string) {
 	var walk func(v any)
 	walk = func(v any) {
 		switch v := v.(type) {
@@ -132,12 +136,26 @@ func markedToken(u *unstructured.Unstructured, tree Masking) (number int, side s
 					number, side = n, "targets"
 				case strings.Contains(parts[i], "s") && tree.Masks(parts[i+1]):
 					number, side = n, "source"
+				case strings.HasSuffix(parts[i], "t") && splits(tree, parts[:i], cuts[n].delimiters):
+					number, side = n, "targets"
 				}
 			}
 		}
 	}
 	walk(u.Object)
 	return number, side
+}
+
+// splits looks at what earlier replacements put into a field.
+func splits(tree Masking, before, delimiters []string) bool {
+	for i := 2; i < len(before); i += 2 {
+		for _, d := range delimiters {
+			if tree.Splits(before[i], d) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // overlayFS shows some files of a tree with other content.

@@ -57,7 +57,7 @@ func (c *checker) replacementFile(file, dir, at, path string) (target string, li
 // delimited notes a replacement with a delimiter that could meet a Secret.
 func (c *checker) delimited(file, at string, index int, r types.Replacement) {
 	if cutsSource(r) || cutsTarget(r) {
-		c.cuts = append(c.cuts, cut{file: file, at: at, index: index})
+		c.cuts = append(c.cuts, cut{file: file, at: at, index: index, delimiters: targetDelimiters(r)})
 	}
 }
 
@@ -109,6 +109,16 @@ func cutsTarget(r types.Replacement) bool {
 		}
 	}
 	return false
+}
+
+func targetDelimiters(r types.Replacement) []string {
+	var out []string
+	for _, t := range r.Targets {
+		if t != nil && t.Options != nil && t.Options.Delimiter != "" {
+			out = append(out, t.Options.Delimiter)
+		}
+	}
+	return out
 }
 
 // secretKind reports whether a selector may select a Secret; targets take

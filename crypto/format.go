@@ -1,6 +1,10 @@
 package crypto
 
 import (
+	"bytes"
+	stdjson "encoding/json"
+	"regexp"
+
 	"github.com/getsops/sops/v3"
 	"github.com/getsops/sops/v3/cmd/sops/formats"
 	"github.com/getsops/sops/v3/config"
@@ -37,6 +41,38 @@ func FormatOf(path string) Format {
 	}
 	return Binary
 }
+
+// FormatOfFile is FormatOf, but where the name says nothing it goes by the
+// content of a sealed file: people call a sealed dotenv file a.env.encrypted,
+// as Flux' documentation does.
+func FormatOfFile(path string, sealed []byte) Format {
+	if f := FormatOf(path); f != Binary {
+		return f
+	}
+	text := bytes.TrimSpace(sealed)
+	switch {
+	case bytes.HasPrefix(text, []byte("{")):
+		var top map[string]stdjson.RawMessage
+		if stdjson.Unmarshal(text, &top) == nil && top["sops"] != nil && (len(top) != 2 || top["data"] == nil) {
+			return JSON
+		}
+		return Binary // {"data": …, "sops": …}
+	case yamlMetadata.Match(text):
+		return YAML
+	case iniMetadata.Match(text):
+		return INI
+	case dotenvMetadata.Match(text):
+		return Dotenv
+	default:
+		return Binary
+	}
+}
+
+var (
+	yamlMetadata   = regexp.MustCompile(`(?m)^sops:\s*$`)
+	iniMetadata    = regexp.MustCompile(`(?m)^\[sops\]\s*$`)
+	dotenvMetadata = regexp.MustCompile(`(?m)^sops_(?:mac|version)=`)
+)
 
 func (f Format) store() sops.Store {
 	c := config.NewStoresConfig()

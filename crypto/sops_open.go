@@ -40,11 +40,10 @@ type SOPSFile struct {
 }
 
 type openUnit struct {
-	raw      []byte            // of a unit that is not sealed
-	branches sops.TreeBranches // decrypted, without comments and binding
-	full     sops.TreeBranches // decrypted
-	sealed   map[string]int    // place → index in Leaves
-	binding  Binding
+	raw     []byte            // of a unit that is not sealed
+	full    sops.TreeBranches // decrypted
+	sealed  map[string]int    // place → index in Leaves
+	binding Binding
 }
 
 // MACPolicy is what happens to a file whose MAC is missing or wrong. Values
@@ -119,7 +118,10 @@ func (f *SOPSFile) open(u unit, req OpenRequest) error {
 		return &NoKeyError{Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
 	}
 	cipher := &pathCipher{Cipher: aes.NewCipher()}
-	before := snapshot(tree.Branches)
+	before, err := snapshot(tree.Branches)
+	if err != nil {
+		return err
+	}
 	for _, b := range tree.Branches {
 		f.NothingSealed = f.NothingSealed && !sealsComments(b)
 	}
@@ -156,16 +158,21 @@ func checkMAC(m sops.Metadata, cipher sops.Cipher, dataKey []byte, got string) e
 	return nil
 }
 
-// snapshot remembers the text of each leaf, before sops decrypts in place.
-func snapshot(branches sops.TreeBranches) map[string]string {
+// snapshot remembers the text of each leaf, before sops decrypts in place. Two
+// leaves in one place are refused: one could pass for the other, and an empty one
+// can be added without a key, since the MAC does not see it.
+func snapshot(branches sops.TreeBranches) (map[string]string, error) {
 	out := map[string]string{}
+	var err error
 	walkLeaves(branches, func(at place, v any) any {
-		if s, ok := v.(string); ok {
-			out[at.key()] = s
+		if _, twice := out[at.key()]; twice && err == nil {
+			err = &FormatError{What: at.path + " occurs twice"}
 		}
+		s, _ := v.(string)
+		out[at.key()] = s
 		return v
 	})
-	return out
+	return out, err
 }
 
 // collect takes the leaves that were sealed out of a decrypted unit, and the
@@ -173,14 +180,14 @@ func snapshot(branches sops.TreeBranches) map[string]string {
 func (f *SOPSFile) collect(u *openUnit, before map[string]string) error {
 	var bindErr error
 	first := len(f.Leaves)
-	u.branches = walkLeaves(u.full, func(at place, v any) any {
+	walkLeaves(u.full, func(at place, v any) any {
 		was := before[at.key()]
 		wasSealed := strings.HasPrefix(was, encPrefix) && v != any(was)
 		if at.looksLikeBinding(f.format) {
 			if err := u.takeBinding(f.format, at, v, wasSealed); err != nil && bindErr == nil {
 				bindErr = err
 			}
-			return drop
+			return v
 		}
 		if !wasSealed {
 			return v
@@ -281,8 +288,12 @@ func (f *SOPSFile) Masked(token func(Leaf) string) ([]byte, error) {
 			parts = append(parts, u.raw)
 			continue
 		}
-		masked, err := emit(f.format, walkLeaves(u.branches, func(at place, v any) any {
-			if i, ok := u.sealed[at.key()]; ok {
+		// Of the whole tree, comments and all: places count them in lists.
+		masked, err := emit(f.format, walkLeaves(u.full, func(at place, v any) any {
+			if at.looksLikeBinding(f.format) {
+				return drop
+			}
+			if i, ok := u.sealed[at.key()]; ok && !isDirective(at, v) {
 				return token(f.Leaves[i])
 			}
 			return v
@@ -293,6 +304,12 @@ func (f *SOPSFile) Masked(token func(Leaf) string) ([]byte, error) {
 		parts = append(parts, masked)
 	}
 	return joinDocuments(parts), nil
+}
+
+// isDirective reports whether the leaf tells a strategic merge what to do:
+// sops seals that too, and kustomize must read it.
+func isDirective(at place, v any) bool {
+	return len(at.keys) > 0 && at.keys[len(at.keys)-1] == "$patch" && (v == any("replace") || v == any("merge") || v == any("delete"))
 }
 
 func emit(format Format, branches sops.TreeBranches) ([]byte, error) {
@@ -345,6 +362,9 @@ func maskUnit(branches sops.TreeBranches, format Format, token func(string) stri
 			return drop
 		}
 		if s, ok := v.(string); ok && strings.HasPrefix(s, encPrefix) {
+			if strings.HasSuffix(s, ",type:comment]") { // stands in a list like a value
+				return drop
+			}
 			return token(s)
 		}
 		return v

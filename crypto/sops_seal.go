@@ -223,7 +223,7 @@ func isObject(b sops.TreeBranch) bool {
 }
 
 func checkBeforeSealing(branches sops.TreeBranches, format Format) error {
-	var err error
+	_, err := snapshot(branches)
 	walkLeaves(branches, func(at place, v any) any {
 		if s, ok := v.(string); ok && strings.HasPrefix(s, encPrefix) && err == nil {
 			err = ErrAlreadySealed

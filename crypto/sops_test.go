@@ -324,3 +324,33 @@ func plainOf(t *testing.T, f *SOPSFile) string {
 	}
 	return string(plain.Reveal())
 }
+
+// Comments stand in lists like items, sealed or not: the values after one must
+// not lose their places.
+func TestAfterACommentInAListValuesAreMasked(t *testing.T) {
+	t.Parallel()
+	id := testIdentity(t)
+	const text = "a:\n  - x\n  # note\n  - %s\n  - # note\n    b: %[1]s\n    c:\n      - # note\n        - %[1]s\n"
+	for name, rule := range map[string]Rule{"sealed comments": {}, "plain comments": {UnencryptedCommentRegex: "^$"}, "comments in the clear": {EncryptedRegex: "^a$"}} {
+		sealed := seal(t, fmt.Sprintf(text, canary), YAML, rule, "", id)
+		f, err := openWith(sealed, YAML, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		masked, err := f.Masked(func(Leaf) string { return "T" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "a:\n    - T\n    - T\n    - b: T\n      c:\n        - - T\n"
+		if d := cmp.Diff(want, string(masked)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+		unopened, err := MaskUnopened(sealed, YAML, func(string) string { return "T" }, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, string(unopened)); d != "" {
+			t.Errorf("%s, without a key (-want +got):\n%s", name, d)
+		}
+	}
+}

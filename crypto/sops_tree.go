@@ -105,9 +105,10 @@ func sealsComments(v any) bool {
 	return false
 }
 
-// JoinPath adds a key to the path of a field, for people: data.a, data["a.b"].
+// JoinPath adds a key to the path of a field, for people: data.a, data["a.b"]. No
+// two fields have the same path.
 func JoinPath(path, key string) string {
-	if strings.ContainsAny(key, ".[]") {
+	if key == "" || strings.ContainsAny(key, ".[]") {
 		return path + "[" + strconv.Quote(key) + "]"
 	}
 	if path == "" {

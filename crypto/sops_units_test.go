@@ -129,6 +129,49 @@ func TestWhatTheMACDoesNotSee(t *testing.T) {
 	}
 }
 
+// An empty value can be added without a key, since the MAC does not see it. In the
+// place of a sealed one it would pass for it, and show it.
+func TestAnEmptyValueDoesNotUncoverAnother(t *testing.T) {
+	t.Parallel()
+	id := testIdentity(t)
+	for name, c := range map[string]struct {
+		format       Format
+		text, at, to string
+		refused      bool
+	}{
+		"YAML, under an empty key": {YAML, secretDoc("a", canary), "sops:\n", "\"\":\n    stringData:\n        k: \"\"\nsops:\n", false},
+		"YAML, twice":              {YAML, secretDoc("a", canary), "sops:\n", "stringData:\n    k: \"\"\nsops:\n", true},
+		"JSON, twice":              {JSON, `{"a":"` + canary + `"}`, "\t\"sops\"", "\t\"a\": \"\",\n\t\"sops\"", true},
+		"dotenv, twice":            {Dotenv, "A=" + canary + "\n", "sops_age", "A=\nsops_age", true},
+		"INI, a section twice":     {INI, "[s]\na = " + canary + "\n", "[sops]", "[s]\na =\n[sops]", true},
+	} {
+		rule := Rule{}
+		if c.format == YAML {
+			rule = kubernetesRule
+		}
+		sealed := string(seal(t, c.text, c.format, rule, "", id))
+		changed := strings.Replace(sealed, c.at, c.to, 1)
+		if changed == sealed {
+			t.Fatalf("%s: the test did not change the file:\n%s", name, sealed)
+		}
+		f, err := openWith([]byte(changed), c.format, id)
+		var fe *FormatError
+		if c.refused && !errors.As(err, &fe) || !c.refused && err != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		masked, err := f.Masked(func(Leaf) string { return "T" })
+		if err != nil || strings.Contains(string(masked), canary) || len(f.Leaves) == 0 {
+			t.Errorf("%s: %v\n%s", name, err, masked)
+		}
+	}
+	if _, err := SealSOPS(SealRequest{Plain: NewSecretString("A=1\nA=2\n"), Format: Dotenv, Rule: Rule{Recipients: []Recipient{id.Recipient()}}, Now: testTime}); err == nil {
+		t.Error("a file that would not open is sealed")
+	}
+}
+
 func TestMACWarnLetsAFileInAndSaysSo(t *testing.T) {
 	t.Parallel()
 	id := testIdentity(t)

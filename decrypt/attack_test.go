@@ -1,6 +1,7 @@
 package decrypt
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 	"testing"
@@ -69,6 +70,22 @@ func TestAnotherTeamsValueDoesNotMove(t *testing.T) {
 			}
 			t.Errorf("got %v, want %s of %s; rendered:\n%s", p.gated.Refused, c.reason, c.object, p.yaml)
 		})
+	}
+}
+
+// Whoever may commit can add an empty value to a sealed file, which its MAC does
+// not see. It must not turn the sealed one into text that goes anywhere.
+func TestAnEmptyValueBesideItDoesNotUncoverAValue(t *testing.T) {
+	t.Parallel()
+	const publish = "-- c.yaml --\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: team-b}\ndata: {k: x}\n-- kustomization.yaml --\nresources: [team-a/s.yaml, c.yaml]\n"
+	sealed, _ := trees(t, victim+publish+replacement("{kind: Secret, name: db, fieldPath: stringData.password}", "{kind: ConfigMap, name: c}", "data.k"))
+	file := sealed["team-a/s.yaml"]
+	file.Data = bytes.Replace(file.Data, []byte("\nsops:\n"), []byte("\n\"\":\n    stringData:\n        password: \"\"\nsops:\n"), 1)
+	p, err := tryRun(t, sealed, passOption{}) // which finds the canary, if it shows
+	for _, o := range p.gated.Objects {
+		if o.Masked.GetKind() == "ConfigMap" {
+			t.Errorf("%s is let through: %v", o, err)
+		}
 	}
 }
 

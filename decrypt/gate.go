@@ -25,14 +25,12 @@ const (
 // Masked is one pass over a tree: what its placeholders stand for, and the
 // rules for putting them back.
 type Masked struct {
+	opener
 	values       *values
 	named        func() map[string][]namedObject // what the files that were read name, by kind
 	keys         Keys
 	certificates []crypto.CertificateKey
 	certDigest   string
-	digester     Digester
-	policy       Policy
-	cache        *Cache
 }
 
 // Pass ends masking: the result resolves the placeholders of every file that
@@ -42,8 +40,8 @@ func (m *Masker) Pass() *Masked {
 	defer m.mu.Unlock()
 	files := maps.Clone(m.files)
 	return &Masked{
-		values: m.values.clone(), named: sync.OnceValue(func() map[string][]namedObject { return indexFiles(files) }), keys: m.keys, certificates: m.certificates,
-		certDigest: crypto.CertificatesDigest(m.certificates), digester: m.digester, policy: m.policy, cache: m.cache,
+		opener: m.opener, values: m.values.clone(), named: sync.OnceValue(func() map[string][]namedObject { return indexFiles(files) }), keys: m.keys, certificates: m.certificates,
+		certDigest: crypto.CertificatesDigest(m.certificates),
 	}
 }
 
@@ -160,6 +158,13 @@ func (g *gate) secretData(u *unstructured.Unstructured) {
 // value judges one value of a Secret.
 func (g *gate) value(u *unstructured.Unstructured, key, text string) {
 	field := crypto.JoinPath("data", key)
+	if inner, ok := g.pasted(field, key, text); ok {
+		if g.refusal != nil {
+			return
+		}
+		text = inner
+		u.Object["data"].(map[string]any)[key] = text
+	}
 	if isSealed(text) || isSealed(decoded(text)) {
 		g.refuse(ReasonStillSealed, field, "the value is still sealed; the sops metadata of its file is missing or was not recognised")
 		return

@@ -36,14 +36,10 @@ type MaskerConfig struct {
 // masked when it is first read, so files that no render touches are never
 // reported. Safe for concurrent use.
 type Masker struct {
+	opener
 	tree         fs.FS
 	keys         Keys
-	ring         crypto.Keyring
-	ringDigest   string
 	certificates []crypto.CertificateKey
-	digester     Digester
-	policy       Policy
-	cache        *Cache
 
 	mu       sync.Mutex
 	files    map[string][]byte
@@ -55,7 +51,7 @@ type Masker struct {
 
 // NewMasker begins a pass.
 func NewMasker(c MaskerConfig) *Masker {
-	m := &Masker{tree: c.Tree, keys: c.Keys, digester: c.Digester, policy: c.Policy, cache: c.Cache, files: map[string][]byte{}, values: newValues()}
+	m := &Masker{opener: opener{digester: c.Digester, policy: c.Policy, cache: c.Cache}, tree: c.Tree, keys: c.Keys, files: map[string][]byte{}, values: newValues()}
 	if m.cache == nil {
 		m.cache = NewCache()
 	}
@@ -132,15 +128,14 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 	if holdsForgery(raw) {
 		return nil, &ForgeryError{File: name}
 	}
-	format := crypto.FormatOf(name)
-	if err := checkAliases(raw, format); err != nil {
-		p := Problem{File: name, Reason: reasonOf(err), Err: err}
-		m.problems = append(m.problems, p)
-		return nil, p
+	if err := checkAliases(raw, crypto.FormatOf(name)); err != nil {
+		m.problems = append(m.problems, Problem{File: name, Reason: reasonOf(err), Err: err})
+		return m.instead(name), nil
 	}
 	if !crypto.MayBeSOPS(raw) {
 		return raw, nil
 	}
+	format := crypto.FormatOfFile(name, raw)
 	if m.keys == nil {
 		return m.maskUnopened(name, raw, format, "")
 	}
@@ -161,6 +156,14 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 	}
 	f.addTo(m.values, name)
 	return f.masked, nil
+}
+
+// instead stands for a file that nobody may read: no objects where it is
+// rendered, and what is generated from it is refused.
+func (m *Masker) instead(name string) []byte {
+	mark := unopened(name)
+	m.values.missing[mark] = name
+	return fmt.Appendf(nil, "apiVersion: v1\nkind: List\nmetadata: {annotations: {gitseal.io/unopened: %s}}\nitems: []\n", mark)
 }
 
 // checkAliases refuses a file, sealed or not, that a build would expand without
@@ -205,6 +208,19 @@ func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mar
 // base64.
 func (m *Masker) Masks(text string) bool {
 	return headPattern.MatchString(text) || findToken(text) != ""
+}
+
+// Splits reports whether text holds a placeholder whose value holds the
+// delimiter. It is false where the value is not known.
+func (m *Masker) Splits(text, delimiter string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, token := range tokenPattern.FindAllString(text, -1) {
+		if value, ok := m.values.text[token]; ok && bytes.Contains(value.Reveal(), []byte(delimiter)) {
+			return true
+		}
+	}
+	return false
 }
 
 // Open implements fs.FS.

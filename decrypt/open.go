@@ -29,20 +29,29 @@ type openedLeaf struct {
 	from  origin // without the file
 }
 
+// opener opens sealed files with the keys of one pass.
+type opener struct {
+	ring       crypto.Keyring
+	ringDigest string
+	digester   Digester
+	policy     Policy
+	cache      *Cache
+}
+
 // open returns the opened file from the cache or opens it. Safe for concurrent
 // use.
-func (m *Masker) open(raw []byte, format crypto.Format) *openedFile {
-	k := keyOf(string(format), string(raw), m.ringDigest, string(m.policy.MAC))
-	if f, ok := keep(m.cache, m.cache.files, k); ok {
+func (o *opener) open(raw []byte, format crypto.Format) *openedFile {
+	k := keyOf(string(format), string(raw), o.ringDigest, string(o.policy.MAC))
+	if f, ok := keep(o.cache, o.cache.files, k); ok {
 		return f
 	}
-	f := m.openNow(raw, format)
-	store(m.cache, m.cache.files, k, f, &m.cache.opened.Files)
+	f := o.openNow(raw, format)
+	store(o.cache, o.cache.files, k, f, &o.cache.opened.Files)
 	return f
 }
 
-func (m *Masker) openNow(raw []byte, format crypto.Format) *openedFile {
-	file, err := crypto.OpenSOPS(crypto.OpenRequest{File: raw, Format: format, Keys: m.ring, MAC: m.policy.MAC})
+func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
+	file, err := crypto.OpenSOPS(crypto.OpenRequest{File: raw, Format: format, Keys: o.ring, MAC: o.policy.MAC})
 	if err != nil {
 		return &openedFile{err: err}
 	}
@@ -51,7 +60,7 @@ func (m *Masker) openNow(raw []byte, format crypto.Format) *openedFile {
 		if err != nil {
 			return wholeContent{}, err
 		}
-		return wholeContent{plain, m.digester.Digest("whole", plain.Reveal())}, nil
+		return wholeContent{plain, o.digester.Digest("whole", plain.Reveal())}, nil
 	})}
 	for _, leaf := range file.Leaves {
 		out.forged = out.forged || holdsForgery(leaf.Text.Reveal())
@@ -68,7 +77,7 @@ func (m *Masker) openNow(raw []byte, format crypto.Format) *openedFile {
 			// To sops it belongs to the value, to whoever reads the lines it does not.
 			leaf.Text, end = crypto.NewSecret(text[:len(text)-1]), "\r"
 		}
-		token := m.digester.opened(leaf)
+		token := o.digester.opened(leaf)
 		out.leaves = append(out.leaves, openedLeaf{token: token, kind: leaf.Kind, text: leaf.Text,
 			from: origin{path: leaf.Path, binding: leaf.Binding, objectKind: leaf.ObjectKind}})
 		return token + end
@@ -89,7 +98,7 @@ func (m *Masker) Prefetch(ctx context.Context, dir string) {
 		workers.Go(func() {
 			for name := range files {
 				if raw, err := fs.ReadFile(m.tree, name); err == nil && crypto.MayBeSOPS(raw) {
-					m.open(raw, crypto.FormatOf(name))
+					m.open(raw, crypto.FormatOfFile(name, raw))
 				}
 			}
 		})
@@ -122,3 +131,21 @@ func (f *openedFile) addTo(v *values, name string) {
 // notSealed reports whether the file is none that could be opened, with or
 // without keys.
 func (f *openedFile) notSealed() bool { return errors.Is(f.err, crypto.ErrNotSOPS) }
+
+// content is the whole plain file.
+func (f *openedFile) content() (wholeContent, error) {
+	if f.whole == nil { // nothing in it was sealed
+		return wholeContent{plain: crypto.NewSecret(f.masked)}, nil
+	}
+	return f.whole()
+}
+
+// binding is that of the first value that has one.
+func (f *openedFile) binding() crypto.Binding {
+	for _, leaf := range f.leaves {
+		if leaf.from.binding != "" {
+			return leaf.from.binding
+		}
+	}
+	return ""
+}

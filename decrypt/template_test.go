@@ -231,22 +231,3 @@ func TestAVolatileSecretIsSentAgainAsItIs(t *testing.T) {
 		t.Error("a Secret without templates is volatile")
 	}
 }
-
-func FuzzTemplates(f *testing.F) {
-	for _, s := range []string{`{{ .a }}`, `{{ range .a }}{{ end }}`, `{{ define "x" }}{{ end }}{{ template "x" . }}`, `{{ printf "%d" 1 | upper }}`, `{{ $x := dict "a" . }}{{ $x }}`, `{{ block "b" . }}{{ end }}`} {
-		f.Add(s, canary)
-	}
-	f.Fuzz(func(t *testing.T, text, value string) {
-		p, err := parseTemplate("k", text)
-		if err != nil {
-			return
-		}
-		out, err := p.render(map[string]string{"a": value})
-		if len(out) > MaxTemplateOutput || err != nil && out != nil {
-			t.Errorf("%d bytes and %v", len(out), err)
-		}
-		if err != nil && len(value) > 8 && !strings.Contains(text, value) && strings.Contains(err.Error(), value) {
-			t.Errorf("the error shows the value: %v", err)
-		}
-	})
-}

@@ -1,0 +1,40 @@
+package decrypt
+
+import (
+	"encoding/base64"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// pasted opens a value of a Secret that is itself a sealed file, as Flux does,
+// and returns a placeholder for the whole of it. ok is false for any other
+// value.
+func (g *gate) pasted(field, key, text string) (placeholder string, ok bool) {
+	raw := []byte(decoded(text))
+	if g.masked.keys == nil || !crypto.MayBeSOPS(raw) {
+		return "", false
+	}
+	f := g.masked.open(raw, crypto.FormatOfFile(key, raw))
+	switch {
+	case f.notSealed():
+		return "", false
+	case f.err != nil:
+		g.refuse(reasonOf(f.err), field, "it is a sealed file, which does not open: %v", f.err)
+		return "", true
+	case f.forged:
+		g.refuse(ReasonPlaceholderBroken, field, "it is a sealed file, and one of its values looks like a gitseal placeholder")
+		return "", true
+	}
+	if f.unverified != nil {
+		g.warnings = append(g.warnings, Refusal{Object: g.object, Target: g.target, Field: field, Reason: reasonOf(f.unverified), Message: "it is a sealed file: " + f.unverified.Error()})
+	}
+	content, err := f.content()
+	if err != nil {
+		g.refuse(ReasonNotReadable, field, "it is a sealed file, which can not be written out: %v", err)
+		return "", true
+	}
+	leaf := crypto.Leaf{Kind: "str", Place: "pasted\x00" + field, Text: content.plain, Binding: f.binding()}
+	token := g.masked.digester.opened(leaf)
+	g.masked.values.add(token, leaf.Kind, leaf.Text, origin{file: g.object, path: field, binding: leaf.Binding})
+	return base64.StdEncoding.EncodeToString([]byte(token)), true
+}

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+restic backup /data
+restic forget --keep-daily 7 --prune
