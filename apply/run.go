@@ -256,7 +256,13 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	}
 	requests := 1 + given + asked
 	var settleErr error
-	if isSecret(d.ID) {
+	var from []string
+	if step.Action == Create {
+		var n int
+		m, from, n, settleErr = r.adopt(ctx, d, m, body)
+		requests += n
+	}
+	if isSecret(d.ID) && settleErr == nil {
 		var n int
 		m, n, settleErr = r.settle(ctx, d, m)
 		requests += n
@@ -269,7 +275,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		e.Phase = Intended
 	}
 	r.Drift.end(d.ID, e)
-	o := outcome{entry: e, done: &Done{d.ID, step.Action, step.Reason}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
+	o := outcome{entry: e, done: &Done{d.ID, step.Action, takenOver(step.Reason, from)}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
 	if isCRD(d.ID.GroupKind()) {
 		r.Cluster.forget()
 		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {

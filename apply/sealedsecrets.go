@@ -100,10 +100,7 @@ var errClaimed = errors.New("belongs to the sealed-secrets controller: the clust
 // it. It sends nothing where there is nothing to do.
 func (r *Runner) settle(ctx context.Context, d Desired, m *metav1.PartialObjectMetadata) (*metav1.PartialObjectMetadata, int, error) {
 	patch := map[string]any{}
-	owners := slices.DeleteFunc(slices.Clone(m.GetOwnerReferences()), func(o metav1.OwnerReference) bool {
-		gv, err := schema.ParseGroupVersion(o.APIVersion)
-		return err == nil && gv.Group == sealedSecretsGroup && o.Kind == sealedSecretKind
-	})
+	owners := slices.DeleteFunc(slices.Clone(m.GetOwnerReferences()), refersToSealedSecret)
 	meta := map[string]any{"resourceVersion": m.GetResourceVersion()}
 	if len(owners) != len(m.GetOwnerReferences()) {
 		meta["ownerReferences"] = owners
@@ -126,6 +123,15 @@ func (r *Runner) settle(ctx context.Context, d Desired, m *metav1.PartialObjectM
 		return m, 1, refused(err, true)
 	}
 	return after, 1, nil
+}
+
+func refersToSealedSecret(o metav1.OwnerReference) bool {
+	gv, err := schema.ParseGroupVersion(o.APIVersion)
+	return err == nil && gv.Group == sealedSecretsGroup && o.Kind == sealedSecretKind
+}
+
+func ownedBySealedSecret(m metav1.Object) bool {
+	return slices.ContainsFunc(m.GetOwnerReferences(), refersToSealedSecret)
 }
 
 // foreignValues are the keys of a Secret's data that others own and we do not.

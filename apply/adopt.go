@@ -1,0 +1,110 @@
+package apply
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// predecessors are tools that applied from files what gitseal applies from now
+// on. As co-owners of fields they would keep each field for ever that later
+// leaves git.
+var predecessors = []string{
+	"kustomize-controller", "argocd-controller", "argocd-application-controller",
+	"kubectl", "kubectl-client-side-apply", "kubectl-last-applied",
+}
+
+// sealedSecretsManager is what the controller of sealed-secrets calls itself. The
+// name is common, so it counts only on a Secret that a SealedSecret owned.
+const sealedSecretsManager = "controller"
+
+// adopt takes over the fields of predecessors from an object that is new in the
+// inventory and was in the cluster before: their entries become part of ours, and
+// the body, sent again, removes what git does not name. It returns what it took
+// over from, nothing where there was nothing to do.
+func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMetadata, body crypto.Secret) (after *metav1.PartialObjectMetadata, from []string, requests int, err error) {
+	ours := -1
+	var theirs []int
+	fields := m.GetManagedFields()
+	for i, f := range fields {
+		switch {
+		case f.Subresource != "" || f.FieldsV1 == nil:
+		case f.Manager == r.Owner.fieldManager() && f.Operation == metav1.ManagedFieldsOperationApply:
+			ours = i
+		case slices.Contains(predecessors, f.Manager), f.Manager == sealedSecretsManager && isSecret(d.ID) && ownedBySealedSecret(m):
+			theirs = append(theirs, i)
+		}
+	}
+	if ours < 0 || len(theirs) == 0 {
+		return m, nil, 0, nil
+	}
+	union, err := fieldSet(fields[ours])
+	if err != nil {
+		return m, nil, 0, err
+	}
+	for _, i := range theirs {
+		set, err := fieldSet(fields[i])
+		if err != nil {
+			return m, nil, 0, err
+		}
+		union = union.Union(set)
+		if !slices.Contains(from, fields[i].Manager) {
+			from = append(from, fields[i].Manager)
+		}
+	}
+	raw, err := union.ToJSON()
+	if err != nil {
+		return m, nil, 0, errors.New("its field ownership can not be written")
+	}
+	var next []metav1.ManagedFieldsEntry
+	for i, f := range fields {
+		if slices.Contains(theirs, i) {
+			continue
+		}
+		if i == ours {
+			f.FieldsV1 = metav1.NewFieldsV1(string(raw))
+		}
+		next = append(next, f)
+	}
+	patch, err := json.Marshal([]map[string]any{
+		{"op": "replace", "path": "/metadata/managedFields", "value": next},
+		{"op": "replace", "path": "/metadata/resourceVersion", "value": m.GetResourceVersion()}, // nobody else has written meanwhile
+	})
+	if err != nil {
+		return m, nil, 0, errors.New("its field ownership can not be written")
+	}
+	patchCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if _, err := r.Cluster.in(d.kind.resource, d.ID.Namespace).Patch(patchCtx, d.ID.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: r.Owner.fieldManager()}); err != nil {
+		return m, nil, 1, refused(err, true)
+	}
+	after, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager())
+	if err != nil {
+		return m, nil, 2, refused(err, d.Object.CarriesPlaintext())
+	}
+	return after, from, 2, nil
+}
+
+func fieldSet(f metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
+	set := &fieldpath.Set{}
+	if err := set.FromJSON(bytes.NewReader(f.FieldsV1.GetRawBytes())); err != nil {
+		return nil, errors.New("the field ownership of " + f.Manager + " can not be read")
+	}
+	return set, nil
+}
+
+func takenOver(reason string, from []string) string {
+	if len(from) == 0 {
+		return reason
+	}
+	return reason + "; taken over from " + strings.Join(from, ", ")
+}

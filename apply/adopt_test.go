@@ -1,0 +1,60 @@
+package apply
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+)
+
+// What another tool applied from files is taken over whole: else each field that
+// it wrote would stay for ever once it leaves git.
+func TestFieldsOfPredecessorsAreTakenOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: NS}\nstringData: {kept: new}\n"
+	secrets := w.c.client.CoreV1().Secrets(w.ns)
+	patch := func(manager string, how types.PatchType, body string) {
+		t.Helper()
+		o := metav1.PatchOptions{FieldManager: manager}
+		if how == types.ApplyPatchType {
+			o.Force = ptr.To(true)
+		}
+		if _, err := secrets.Patch(t.Context(), "s", how, []byte(body), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch("kustomize-controller", types.ApplyPatchType, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","labels":{"kustomize.toolkit.fluxcd.io/name":"apps"}},"data":{"kept":"b2xk","gone":"b2xk"}}`)
+	patch("kubectl-client-side-apply", types.MergePatchType, `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"secret"}},"data":{"alsoGone":"b2xk"}}`)
+	patch("somebody", types.MergePatchType, `{"metadata":{"labels":{"team":"a"}},"data":{"theirs":"b2xk"}}`)
+	res := w.mustApply(secret)
+	if len(res.Done) != 1 || !strings.Contains(res.Done[0].Reason, "taken over from kustomize-controller, kubectl-client-side-apply") || res.Requests != 3 {
+		t.Errorf("done %v with %d requests", res.Done, res.Requests)
+	}
+	got, err := secrets.Get(t.Context(), "s", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data []string
+	for k, v := range got.Data {
+		data = append(data, k+"="+string(v))
+	}
+	slices.Sort(data)
+	if d := cmp.Diff([]string{"kept=new", "theirs=old"}, data); d != "" {
+		t.Errorf("data (-want +got):\n%s", d)
+	}
+	if got.Labels["team"] != "a" || got.Labels["kustomize.toolkit.fluxcd.io/name"] != "" || len(got.Annotations) != 0 {
+		t.Errorf("labels %v, annotations %v", got.Labels, got.Annotations)
+	}
+	t.Log("afterwards there is nothing to take over, and what leaves git goes")
+	if res := w.mustApply(strings.Replace(secret, "kept", "other", 1)); res.Requests != 1 || res.Done[0].Reason != changedInput {
+		t.Errorf("done %v with %d requests", res.Done, res.Requests)
+	}
+	if got, err = secrets.Get(t.Context(), "s", metav1.GetOptions{}); err != nil || got.Data["kept"] != nil || string(got.Data["other"]) != "new" {
+		t.Errorf("data %v, %v", len(got.Data), err)
+	}
+}
