@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -56,5 +58,39 @@ func TestFieldsOfPredecessorsAreTakenOver(t *testing.T) {
 	}
 	if got, err = secrets.Get(t.Context(), "s", metav1.GetOptions{}); err != nil || got.Data["kept"] != nil || string(got.Data["other"]) != "new" {
 		t.Errorf("data %v, %v", len(got.Data), err)
+	}
+}
+
+// People who come from Flux have these annotations on objects that somebody
+// else fills.
+func TestObjectsThatAskForItAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	manifest := func(name, annotation string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + ", namespace: NS, annotations: {" + annotation + "}}\ndata: {a: git}\n---\n"
+	}
+	all := manifest("disabled", "kustomize.toolkit.fluxcd.io/reconcile: disabled") + manifest("ignored", "kustomize.toolkit.fluxcd.io/ssa: Ignore") +
+		manifest("there", "kustomize.toolkit.fluxcd.io/ssa: IfNotPresent") + manifest("missing", "kustomize.toolkit.fluxcd.io/ssa: IfNotPresent")
+	cms := w.client.CoreV1().ConfigMaps(w.ns)
+	for _, name := range []string{"disabled", "there"} {
+		if _, err := cms.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: map[string]string{"a": "live"}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		w.mustApply(all)
+		for name, want := range map[string]string{"disabled": "live", "ignored": "", "there": "live", "missing": "git"} {
+			got, err := cms.Get(t.Context(), name, metav1.GetOptions{})
+			if want == "" && !apierrors.IsNotFound(err) || want != "" && (err != nil || got.Data["a"] != want) {
+				t.Errorf("%s: %v, %v; want %q", name, got.Data, err, want)
+			}
+		}
+	}
+	t.Log("and what is not ours is not pruned")
+	w.mustApply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: else, namespace: NS}\n")
+	for name, gone := range map[string]bool{"disabled": false, "there": false, "missing": true} {
+		if _, err := cms.Get(t.Context(), name, metav1.GetOptions{}); apierrors.IsNotFound(err) != gone {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -123,6 +123,9 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string {
 	s := fmt.Sprintf("the API server refused it: %s (%d)", e.Reason, e.Code)
+	if e.Reason == metav1.StatusReasonNotFound && e.Text == "" {
+		s += "; is its namespace there?"
+	}
 	if e.Text != "" {
 		return s + ": " + e.Text
 	}
@@ -149,7 +152,7 @@ func refused(err error, secret bool) error {
 	if s.Details != nil {
 		for _, c := range s.Details.Causes {
 			if c.Field != "" {
-				e.Fields = append(e.Fields, c.Field)
+				e.Fields = append(e.Fields, fmt.Sprintf("%s (%s)", c.Field, c.Type))
 			}
 		}
 	}

@@ -57,13 +57,24 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 			id.Namespace = ""
 		}
 		if seen[id] {
-			failed = append(failed, Failure{id, errors.New("is in git twice; without a namespace it goes to " + defaultNamespace)})
+			failed = append(failed, Failure{id, twice(o, defaultNamespace)})
 			continue
 		}
 		seen[id] = true
 		out = append(out, Desired{ID: id, Object: o, kind: k})
 	}
 	return out, failed
+}
+
+func twice(o decrypt.Object, defaultNamespace string) error {
+	switch {
+	case o.FromSealedSecret():
+		return errors.New("is in git twice: as a SealedSecret, and once more")
+	case o.Namespace() == "":
+		return errors.New("is in git twice; without a namespace it goes to " + defaultNamespace)
+	default:
+		return errors.New("is in git twice, once perhaps as a SealedSecret or without a namespace")
+	}
 }
 
 // crdKinds reads the kinds that the CRDs among the objects define.

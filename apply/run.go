@@ -232,10 +232,18 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	if r.Owner.reserved(d.ID) {
 		return fail(errors.New("is one of the agent's own objects and may not come from git"))
 	}
+	alone, looked, err := r.leftAlone(ctx, d)
+	if err != nil {
+		return fail(err)
+	}
+	if alone {
+		return outcome{entry: e, requests: looked}
+	}
 	body, digest, asked, err := r.body(ctx, d, e)
 	if err != nil {
 		return fail(err)
 	}
+	asked += looked
 	if e.Phase == Applied && e.Body == digest && e.Version == d.kind.resource.Version && step.Reason == changedInput {
 		e.Input = d.Object.Input // sealed again, same content: nothing to send
 		return outcome{entry: e}

@@ -248,7 +248,7 @@ func (r *Runner) awaitController(ctx context.Context, d Desired, generation int6
 			case c.Type == "Synced" && c.Status == "True":
 				return nil
 			case c.Type == "Synced" && c.Status == "False":
-				return fmt.Errorf("the sealed-secrets controller could not open it (condition Synced is False); see kubectl describe sealedsecret -n %s %s", d.ID.Namespace, d.ID.Name)
+				return fmt.Errorf("the sealed-secrets controller reports a failure (condition Synced is False); see kubectl describe sealedsecret -n %s %s", d.ID.Namespace, d.ID.Name)
 			}
 		}
 	}

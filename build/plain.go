@@ -108,6 +108,12 @@ func readManifests(tree fs.FS, name string) ([]*unstructured.Unstructured, error
 		}
 		number++
 		objects, err := decode(doc, start, 0)
+		if errors.Is(err, errNoObject) && strings.EqualFold(path.Ext(name), ".json") {
+			continue // the settings of some tool
+		}
+		if masking, ok := tree.(Masking); ok && err != nil && masking.Masks(err.Error()) {
+			err = errors.New("apiVersion, kind or metadata.name is sealed, which must stay readable; seal the values only, with encrypted_regex")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: document %d, from line %d: %w", name, number, start, err)
 		}
@@ -150,6 +156,8 @@ func stripComments(doc []byte) []byte {
 	return out
 }
 
+var errNoObject = errors.New("not a Kubernetes object (no apiVersion and kind); a kustomization.yaml can say which files of the folder are")
+
 // decode returns the objects of one document that begins on line start.
 func decode(doc []byte, start, depth int) ([]*unstructured.Unstructured, error) {
 	if depth > maxNesting {
@@ -180,7 +188,7 @@ func decode(doc []byte, start, depth int) ([]*unstructured.Unstructured, error) 
 	if err := json.Unmarshal(j, &head); errors.As(err, &notText) && strings.Contains(notText.Field, ".") {
 		return nil, fmt.Errorf("%s is a %s, not a text; quote it (y, n, yes, no, on and off mean true and false in YAML)", notText.Field, notText.Value)
 	} else if err != nil || head.APIVersion == "" || head.Kind == "" {
-		return nil, fmt.Errorf("not a Kubernetes object (no apiVersion and kind); a kustomization.yaml can say which files of the folder are")
+		return nil, errNoObject
 	}
 	if strings.HasSuffix(head.Kind, "List") && head.Items != nil {
 		var out []*unstructured.Unstructured

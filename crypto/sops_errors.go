@@ -28,6 +28,8 @@ type NoKeyError struct {
 	// Unsupported is set where every key of the file is of a kind that is never
 	// called: KMS, Vault and the like.
 	Unsupported bool
+	// Groups is how many of the file's key groups must be held, if more than one.
+	Groups int
 }
 
 func (e *NoKeyError) Error() string {
@@ -38,6 +40,9 @@ func (e *NoKeyError) Error() string {
 	wanted := "nobody"
 	if len(e.Wanted) > 0 {
 		wanted = strings.Join(e.Wanted, ", ")
+	}
+	if e.Groups > 1 {
+		return fmt.Sprintf("not enough keys: keys of %d groups are needed of those that it is sealed to: %s; keys held: %s", e.Groups, wanted, held)
 	}
 	return fmt.Sprintf("no key: sealed to %s; keys held: %s", wanted, held)
 }

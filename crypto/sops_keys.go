@@ -121,3 +121,12 @@ func wantedKeys(m sops.Metadata) (names []string, supported bool) {
 	slices.Sort(names)
 	return slices.Compact(names), supported
 }
+
+// groupsNeeded is how many key groups of a file must be held: the threshold of
+// Shamir's secret sharing, or all.
+func groupsNeeded(m sops.Metadata) int {
+	if m.ShamirThreshold > 0 {
+		return m.ShamirThreshold
+	}
+	return len(m.KeyGroups)
+}

@@ -115,7 +115,7 @@ func (f *SOPSFile) open(u unit, req OpenRequest) error {
 	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys}.clients(), sops.DefaultDecryptionOrder)
 	if err != nil || len(dataKey) != dataKeyBytes {
 		wanted, supported := wantedKeys(tree.Metadata)
-		return &NoKeyError{Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
+		return &NoKeyError{Groups: groupsNeeded(tree.Metadata), Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
 	}
 	cipher := &pathCipher{Cipher: aes.NewCipher()}
 	before, err := snapshot(tree.Branches)

@@ -10,7 +10,10 @@ import (
 // mayGoOutside reports whether a scalar is the token of a value that was sealed
 // in this very field of an object of this kind, where the policy lets it go.
 func (g *gate) mayGoOutside(token, path string) bool {
-	if g.masked.policy.Outside != OutsideAllow || structuralField(path) {
+	// A rule that seals all but the metadata seals these two fields of a Secret,
+	// which only who may read the Secret sees.
+	own := isSecret(g.rendered) && (path == "type" || path == "immutable")
+	if g.masked.policy.Outside != OutsideAllow && !own || structuralField(path) {
 		return false
 	}
 	origins := slices.DeleteFunc(slices.Clone(g.masked.values.origins[token]), func(o origin) bool {

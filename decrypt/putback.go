@@ -99,6 +99,9 @@ var errNotBase64 = errors.New("is not valid base64; did you mean stringData?")
 // data works in the order of DESIGN.md section 4: a token that stands for
 // base64 text, whole masked content, tokens within the decoded text.
 func (r *resolver) data(text string) (string, error) {
+	if kind := r.values.kind[text]; kind != "" && kind != "str" {
+		return "", errNotBase64 // the API server would refuse the number that it was
+	}
 	if headPattern.MatchString(text) {
 		out, err := r.replace(text)
 		if err != nil || !r.reveal {

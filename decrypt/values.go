@@ -71,8 +71,14 @@ func (v *values) addWhole(masked []byte, file string, content func() (wholeConte
 
 // file names where a token came from, for messages.
 func (v *values) file(token string) string {
-	if o := v.origins[token]; len(o) > 0 {
-		return o[0].file
+	var files []string
+	for _, o := range v.origins[token] {
+		if !slices.Contains(files, o.file) && len(files) < maxFilesNamed {
+			files = append(files, o.file)
+		}
+	}
+	if len(files) > 0 {
+		return strings.Join(files, " or ") // equal values in equal places have one token
 	}
 	return v.missing[token]
 }
