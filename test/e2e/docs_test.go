@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -100,7 +101,7 @@ func TestThePageForFluxUsersWorks(t *testing.T) {
 	}
 	e.repo.Write(".sops.yaml", "creation_rules:\n  - path_regex: .*.sops.yaml\n    encrypted_regex: ^(data|stringData)$\n    age: "+id.Recipient().String()+"\n")
 	e.repo.Write("clusters/prod/apps/kustomization.yaml", "resources: [db.sops.yaml]\n")
-	e.repo.Write("clusters/prod/apps/db.sops.yaml", manifestOf(e.app, "db", map[string]string{"password": "from flux"}))
+	e.repo.Write("clusters/prod/apps/db.sops.yaml", manifestOf(e.app, "db", map[string]string{"password": "from flux", "revoked": "x"}))
 	if _, errOut, code := e.run("", sops, "encrypt", "--in-place", "clusters/prod/apps/db.sops.yaml"); code != 0 {
 		t.Fatal(errOut)
 	}
@@ -122,7 +123,7 @@ func TestThePageForFluxUsersWorks(t *testing.T) {
 		t.Fatal(errOut)
 	}
 	// Flux applied it, in its own way.
-	if _, errOut, code := e.run(manifestOf(e.app, "db", map[string]string{"password": "from flux"}), kubectl, "apply", "--server-side", "--field-manager=kustomize-controller", "-f", "-"); code != 0 {
+	if _, errOut, code := e.run(manifestOf(e.app, "db", map[string]string{"password": "from flux", "revoked": "x"}), kubectl, "apply", "--server-side", "--field-manager=kustomize-controller", "-f", "-"); code != 0 {
 		t.Fatal(errOut)
 	}
 	p := newPage(t, e, "moving-from-flux-sops.md", 6, "URL="+e.git.RepoURL("shop"), "DIR=clusters/prod/apps", "NAME=apps", "SOPS_AGE_KEY_FILE="+key)
@@ -142,6 +143,24 @@ func TestThePageForFluxUsersWorks(t *testing.T) {
 	if _, errOut, code := e.run("", filepath.Join(e.bin, "agent"), "sync", "--url", e.git.RepoURL("shop"), "--path", "clusters/prod/apps", "--once"); code != 0 {
 		t.Errorf("without Flux's key: %s", errOut)
 	}
+	t.Log("what leaves git leaves the Secret, though Flux wrote it too")
+	if _, errOut, code := e.run("", "env", "SOPS_AGE_KEY_FILE="+key, sops, "unset", "clusters/prod/apps/db.sops.yaml", `["stringData"]["revoked"]`); code != 0 {
+		t.Fatal(errOut)
+	}
+	p.goneAfterCommit("--path", "clusters/prod/apps")
+}
+
+// goneAfterCommit commits, applies and looks for the value that left git.
+func (p *page) goneAfterCommit(args ...string) {
+	p.t.Helper()
+	p.repo.Commit("revoke")
+	if _, errOut, code := p.run("", filepath.Join(p.bin, "agent"), append([]string{"sync", "--url", p.git.RepoURL("shop"), "--once"}, args...)...); code != 0 {
+		p.t.Error(errOut)
+	}
+	s, err := p.client.CoreV1().Secrets(p.app).Get(p.t.Context(), "db", metav1.GetOptions{})
+	if err != nil || s.Data["revoked"] != nil || s.Data["password"] == nil {
+		p.t.Errorf("the Secret has %d values, %v", len(s.Data), err)
+	}
 }
 
 func TestThePageForSealedSecretsUsersWorks(t *testing.T) {
@@ -153,7 +172,7 @@ func TestThePageForSealedSecretsUsersWorks(t *testing.T) {
 	if err := os.WriteFile(cert, controller.CertPEM, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sealed, errOut, code := e.run(manifestOf(e.app, "db", map[string]string{"password": "old"}), kubeseal, "--cert", cert, "-o", "yaml")
+	sealed, errOut, code := e.run(manifestOf(e.app, "db", map[string]string{"password": "old", "revoked": "x"}), kubeseal, "--cert", cert, "-o", "yaml")
 	if code != 0 {
 		t.Fatal(errOut)
 	}
@@ -196,4 +215,8 @@ func TestThePageForSealedSecretsUsersWorks(t *testing.T) {
 	if after := p.uid(e.app, "db"); after != before {
 		t.Errorf("the Secret was %s and is %s", before, after)
 	}
+	t.Log("what leaves git leaves the Secret, though the controller wrote it too")
+	lines := strings.SplitAfter(sealed, "\n")
+	e.repo.Write("apps/db.yaml", strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(strings.TrimSpace(l), "revoked:") }), ""))
+	p.goneAfterCommit("--path", "apps", "--sealed-secrets-keys-from", controller.Namespace)
 }
