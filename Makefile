@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 V := github.com/gitseal/gitseal/internal/version
 LDFLAGS := -s -w -X $(V).number=$(VERSION) -X $(V).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(V).date=$(shell git log -1 --format=%cI 2>/dev/null)
 
-.PHONY: help build demo test check prepare bench soak clean
+.PHONY: help build demo test check prepare bench soak fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -42,6 +42,24 @@ bench: build prepare ## measure; figures go to docs/benchmarks.md by hand
 
 soak: prepare ## the random tests, many times over
 	GITSEAL_SOAK=$${GITSEAL_SOAK:-300} go test $(RACE) -timeout 120m -run Soak ./...
+
+FUZZTIME ?= 30s
+
+# Every target that `go test -list` names, one at a time; a crash does not stop the
+# others. Minimising is bounded, or it takes all of the time.
+fuzz: ## run each fuzz target for FUZZTIME
+	@count=0; failed=; \
+	for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+		targets=$$(go test -list '^Fuzz' $$dir); \
+		for target in $$(grep '^Fuzz' <<<"$$targets"); do \
+			echo "$$dir $$target"; \
+			go test $$dir -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x || failed="$$failed $$dir/$$target"; \
+			count=$$((count+1)); \
+		done; \
+	done; \
+	test $$count -gt 0 || { echo "no fuzz target found"; exit 1; }; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }; \
+	echo "$$count targets"
 
 clean: ## remove what was built here (the cache of the control plane stays)
 	rm -rf bin dist

@@ -445,21 +445,3 @@ func TestAHostileTreeDoesNotChangeAnInnocentOne(t *testing.T) {
 	}
 	wg.Wait()
 }
-
-func FuzzReadManifests(f *testing.F) {
-	for _, s := range []string{"a: b\n---\n", "--- {a: b}\n...\n", "%YAML 1.1\n---\n", "\ufeffapiVersion: v1\nkind: A\nmetadata: {name: a}\n", "a: &a [*a]\n", "---", "...", "....", "--- |\n x"} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		objects, err := readManifests(fstest.MapFS{"a.yaml": {Data: b}}, "a.yaml")
-		if err != nil && objects != nil {
-			t.Error("objects with an error")
-		}
-		if err != nil && !strings.HasPrefix(err.Error(), "a.yaml: ") {
-			t.Errorf("does not name the file: %v", err)
-		}
-		if lines := bytes.Count(bytes.Join(splitDocuments(b), nil), []byte("\n")); lines != bytes.Count(b, []byte("\n")) {
-			t.Errorf("counted %d lines", lines)
-		}
-	})
-}

@@ -157,12 +157,3 @@ func TestOpenPGPKeysNeverPrint(t *testing.T) {
 		t.Errorf("it is encoded: %v", err)
 	}
 }
-
-func FuzzParsePGPKeys(f *testing.F) {
-	f.Add([]byte("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nAAAA\n-----END PGP PRIVATE KEY BLOCK-----\n"))
-	f.Fuzz(func(t *testing.T, file []byte) {
-		if keys, err := ParsePGPKeys(NewSecret(file)); (err == nil) != (len(keys) > 0) {
-			t.Errorf("%d keys and %v", len(keys), err)
-		}
-	})
-}

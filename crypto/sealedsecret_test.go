@@ -198,24 +198,3 @@ stringData: {both: new, n: 5432, on: true}
 		t.Errorf("(-want +got):\n%s", d)
 	}
 }
-
-// FuzzOpenSOPS: whatever lies in git, opening it gives an error or a file, and
-// on an error nothing else. It never panics.
-func FuzzOpenSOPS(f *testing.F) {
-	id := testIdentity(f)
-	for _, format := range []Format{YAML, JSON, Dotenv, INI, Binary} {
-		f.Add([]byte("sops: {mac: x}"), string(format))
-	}
-	f.Add(seal(f, secretYAML, YAML, kubernetesRule, "prod/db", id), string(YAML))
-	f.Add(seal(f, "A=1\n", Dotenv, Rule{}, "prod/db", id), string(Dotenv))
-	f.Fuzz(func(t *testing.T, file []byte, format string) {
-		if _, ok := sopsFormats[Format(format)]; !ok {
-			return
-		}
-		got, err := OpenSOPS(OpenRequest{File: file, Format: Format(format), Keys: Keyring{Identities: []Identity{id}}})
-		if (err == nil) == (got == nil) {
-			t.Errorf("file %v and error %v", got != nil, err)
-		}
-		_, _ = MaskUnopened(file, Format(format), func(string) string { return "t" }, "m") // must not panic
-	})
-}

@@ -183,7 +183,7 @@ func (f *SOPSFile) collect(u *openUnit, before map[string]string) error {
 	walkLeaves(u.full, func(at place, v any) any {
 		was := before[at.key()]
 		wasSealed := strings.HasPrefix(was, encPrefix) && v != any(was)
-		if at.looksLikeBinding(f.format) {
+		if at.looksLikeBinding() {
 			if err := u.takeBinding(f.format, at, v, wasSealed); err != nil && bindErr == nil {
 				bindErr = err
 			}
@@ -252,28 +252,23 @@ var bindingKeys = []string{"metadata", "annotations", BindingAnnotation}
 const bindingKeyPath = `metadata.annotations["` + BindingAnnotation + `"]`
 
 // looksLikeBinding goes by the joined path that sops authenticates: a leaf
-// nested under a key that itself holds ":" has the same one.
-func (p place) looksLikeBinding(format Format) bool {
+// nested under a key that itself holds ":" has the same one, and so has one in a
+// file that was written anew in another format.
+func (p place) looksLikeBinding() bool {
 	joined := strings.Join(p.keys, ":")
-	switch format {
-	case YAML, JSON:
-		return joined == strings.Join(bindingKeys, ":")
-	case Dotenv:
-		return joined == BindingVariable
-	default:
-		return false
-	}
+	return joined == strings.Join(bindingKeys, ":") || joined == BindingVariable
 }
 
 func (p place) isBinding(format Format) bool {
-	if !p.looksLikeBinding(format) {
+	// The path shows list indexes, which the joined keys leave out.
+	switch format {
+	case YAML, JSON:
+		return p.path == bindingKeyPath && slices.Equal(p.keys, bindingKeys)
+	case Dotenv:
+		return p.path == BindingVariable
+	default:
 		return false
 	}
-	// The path shows list indexes, which the joined keys leave out.
-	if format == Dotenv {
-		return p.path == BindingVariable
-	}
-	return p.path == bindingKeyPath && slices.Equal(p.keys, bindingKeys)
 }
 
 // key identifies the leaf within its unit.
@@ -290,7 +285,7 @@ func (f *SOPSFile) Masked(token func(Leaf) string) ([]byte, error) {
 		}
 		// Of the whole tree, comments and all: places count them in lists.
 		masked, err := emit(f.format, walkLeaves(u.full, func(at place, v any) any {
-			if at.looksLikeBinding(f.format) {
+			if at.looksLikeBinding() {
 				return drop
 			}
 			if i, ok := u.sealed[at.key()]; ok && !isDirective(at, v) {
@@ -358,7 +353,7 @@ func MaskUnopened(file []byte, format Format, token func(ciphertext string) stri
 
 func maskUnit(branches sops.TreeBranches, format Format, token func(string) string, mark string) ([]byte, error) {
 	branches = walkLeaves(branches, func(at place, v any) any {
-		if at.looksLikeBinding(format) {
+		if at.looksLikeBinding() {
 			return drop
 		}
 		if s, ok := v.(string); ok && strings.HasPrefix(s, encPrefix) {

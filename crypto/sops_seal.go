@@ -113,7 +113,7 @@ func SealSOPS(req SealRequest) (sealed []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBeforeSealing(branches, req.Format); err != nil {
+	if err := checkBeforeSealing(branches); err != nil {
 		return nil, err
 	}
 	if req.Binding != "" {
@@ -222,13 +222,13 @@ func isObject(b sops.TreeBranch) bool {
 	return kind && version
 }
 
-func checkBeforeSealing(branches sops.TreeBranches, format Format) error {
+func checkBeforeSealing(branches sops.TreeBranches) error {
 	_, err := snapshot(branches)
 	walkLeaves(branches, func(at place, v any) any {
 		if s, ok := v.(string); ok && strings.HasPrefix(s, encPrefix) && err == nil {
 			err = ErrAlreadySealed
 		}
-		if at.looksLikeBinding(format) && err == nil {
+		if at.looksLikeBinding() && err == nil {
 			err = fmt.Errorf("%s is set already; leave it out and say --for", at.path)
 		}
 		return v
@@ -251,7 +251,7 @@ func checkSealed(branches sops.TreeBranches, format Format) error {
 		empty := v == nil || v == any("")
 		object := (format == YAML || format == JSON) && isObject(branches[at.doc])
 		switch {
-		case at.looksLikeBinding(format):
+		case at.looksLikeBinding():
 			if !sealed {
 				fail(ErrBindingNotSealed)
 			}

@@ -172,6 +172,38 @@ func TestAnEmptyValueDoesNotUncoverAnother(t *testing.T) {
 	}
 }
 
+// The format is not authenticated: a sealed file can be written anew in another one
+// without a key.
+func TestABindingStaysOneInAnotherFormat(t *testing.T) {
+	t.Parallel()
+	id := testIdentity(t)
+	object := `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a","annotations":{"x":"y"}},"stringData":{"k":"one"}}`
+	for _, c := range []struct {
+		from, to Format
+		text     string
+		want     error
+	}{
+		{Dotenv, YAML, "A=one\n", ErrBindingMoved}, {Dotenv, JSON, "A=one\n", ErrBindingMoved}, {YAML, JSON, object, nil}, {JSON, YAML, object, nil},
+	} {
+		rule := Rule{}
+		if c.from != Dotenv {
+			rule = kubernetesRule
+		}
+		tree, err := loadTree(seal(t, c.text, c.from, rule, "prod/a", id), c.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := c.to.store().EmitEncryptedFile(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := openWith(file, c.to, id)
+		if !errors.Is(err, c.want) || err == nil && f.Leaves[0].Binding != "prod/a" {
+			t.Errorf("%s as %s: got %v, want %v\n%s", c.from, c.to, err, c.want, file)
+		}
+	}
+}
+
 func TestMACWarnLetsAFileInAndSaysSo(t *testing.T) {
 	t.Parallel()
 	id := testIdentity(t)

@@ -6,6 +6,10 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/gitseal/gitseal/crypto"
 )
 
 // victim is another team's sealed Secret, which lies in the same repository.
@@ -89,6 +93,36 @@ func TestAnEmptyValueBesideItDoesNotUncoverAValue(t *testing.T) {
 	}
 }
 
+// A sealed file that is pasted into a value may have several units, of which one is
+// the attacker's own and another is somebody else's.
+func TestAnotherTeamsUnitDoesNotMoveInAPastedFile(t *testing.T) {
+	t.Parallel()
+	unit := func(name, value string, binding crypto.Binding) string {
+		return string(seal(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: "+name+"}\nstringData: {k: "+value+"}\n", binding, identityOf(t)))
+	}
+	mine, other := unit("mine", "x", "team-b/mine"), unit("db", canary, "team-a/db")
+	for name, c := range map[string]struct {
+		pasted string
+		policy Policy
+		reason Reason
+	}{
+		"alone":                {other, Policy{}, ReasonBindingMismatch},
+		"behind one's own":     {mine + "---\n" + other, Policy{}, ReasonBindingMismatch},
+		"before one's own":     {other + "---\n" + mine, Policy{}, ReasonBindingMismatch},
+		"behind one without":   {unit("mine", "x", "") + "---\n" + other, Policy{}, ReasonBindingMismatch},
+		"one without, needed":  {mine + "---\n" + unit("db", canary, ""), Policy{Binding: BindingRequired}, ReasonBindingMissing},
+		"one's own":            {mine, Policy{Binding: BindingRequired}, ""},
+		"two of one's own":     {mine + "---\n" + unit("mine", "y", "team-b/*"), Policy{Binding: BindingRequired}, ""},
+		"one without, allowed": {mine + "---\n" + unit("mine", "y", ""), Policy{}, ""},
+	} {
+		object := must(yaml.Marshal(m{"apiVersion": "v1", "kind": "Secret", "metadata": m{"name": "mine", "namespace": "team-b"}, "stringData": m{"k.yaml": c.pasted}}))(t)
+		p := run(t, fstest.MapFS{"s.yaml": {Data: object}}, passOption{policy: c.policy})
+		if c.reason == "" && len(p.gated.Objects) != 1 || c.reason != "" && (len(p.gated.Refused) != 1 || p.gated.Refused[0].Reason != c.reason) {
+			t.Errorf("%s: got %v, want %s", name, p.gated.Refused, c.reason)
+		}
+	}
+}
+
 // Placeholders are printed, so anyone may know one.
 func TestKnownPlaceholdersAreWorthNothing(t *testing.T) {
 	t.Parallel()
@@ -112,11 +146,18 @@ func TestKnownPlaceholdersAreWorthNothing(t *testing.T) {
 	for name, text := range map[string]string{
 		"copied": token, "copied without a key": tokenPattern.FindString(string(b)), "within a text": "postgres://u:" + token + "@h",
 		"as base64": encode(token), "as base64 within a text": encode("x" + token + "y"), "as base64 twice": encode(encode("xy" + token)), "escaped": strings.Replace(token, "g", `\x67`, 1),
+		"as base64 over escaped lines": encode(token)[:9] + `\n\t` + encode(token)[9:],
 	} {
 		_, err := tryRun(t, mine(text), passOption{policy: Policy{Plaintext: PlaintextAllow}})
 		if err == nil {
 			t.Errorf("%s: a placeholder written by hand is let in", name)
 		}
+	}
+	t.Log("a file in UTF-16")
+	wide := mine(token)
+	wide["mine.yaml"].Data = []byte("\xff\xfe" + strings.Join(strings.Split(string(wide["mine.yaml"].Data), ""), "\x00") + "\x00")
+	if _, err := tryRun(t, wide, passOption{policy: Policy{Plaintext: PlaintextAllow}}); err == nil {
+		t.Error("a placeholder in UTF-16 is let in")
 	}
 	t.Log("two halves that a replacement puts together")
 	tree := mine(token[:20] + ":x")

@@ -109,7 +109,7 @@ func findDecoded(text string, needles []needle, groups, length int, find func(st
 // holdsForgery reports whether content from git, or an opened value, holds
 // anything that could be taken for a token.
 func holdsForgery(content []byte) bool {
-	text := string(content)
+	text := strings.ReplaceAll(string(content), "\x00", "") // YAML may be UTF-16
 	for range maxEscaping {
 		if findToken(text) != "" {
 			return true
@@ -125,7 +125,7 @@ func holdsForgery(content []byte) bool {
 
 const maxEscaping = 3 // a JSON patch inside a YAML string is two
 
-var escape = regexp.MustCompile(`\\+(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|/|\r?\n[ \t]*)`)
+var escape = regexp.MustCompile(`\\+(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[/nrt \t]|\r?\n[ \t]*)`)
 
 // unescape undoes the escapes of YAML and JSON with which a token could be
 // spelled, or broken over two lines.
@@ -143,6 +143,8 @@ func unescape(text string) string {
 			return string(rune(n))
 		case '/':
 			return "/"
+		case 'n', 'r', 't', ' ', '\t': // base64 goes on behind white space
+			return " "
 		default:
 			return ""
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/gitseal/gitseal/crypto"
@@ -140,12 +141,13 @@ func (f *openedFile) content() (wholeContent, error) {
 	return f.whole()
 }
 
-// binding is that of the first value that has one.
-func (f *openedFile) binding() crypto.Binding {
+// bindings lists those of its values, "" for values without one, each once.
+func (f *openedFile) bindings() []crypto.Binding {
+	var out []crypto.Binding
 	for _, leaf := range f.leaves {
-		if leaf.from.binding != "" {
-			return leaf.from.binding
+		if !slices.Contains(out, leaf.from.binding) {
+			out = append(out, leaf.from.binding)
 		}
 	}
-	return ""
+	return out
 }

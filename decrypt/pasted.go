@@ -33,7 +33,14 @@ func (g *gate) pasted(field, key, text string) (placeholder string, ok bool) {
 		g.refuse(ReasonNotReadable, field, "it is a sealed file, which can not be written out: %v", err)
 		return "", true
 	}
-	leaf := crypto.Leaf{Kind: "str", Place: "pasted\x00" + field, Text: content.plain, Binding: f.binding()}
+	leaf := crypto.Leaf{Kind: "str", Place: "pasted\x00" + field, Text: content.plain}
+	for _, b := range f.bindings() { // each of its units has one of its own
+		if from := []origin{{file: g.object, path: field, binding: b}}; !g.allowed(g.rendered, from) {
+			g.refuseBinding(g.rendered, field, from)
+			return "", true
+		}
+		leaf.Binding = b
+	}
 	token := g.masked.digester.opened(leaf)
 	g.masked.values.add(token, leaf.Kind, leaf.Text, origin{file: g.object, path: field, binding: leaf.Binding})
 	return base64.StdEncoding.EncodeToString([]byte(token)), true

@@ -18,6 +18,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
+
+	"github.com/gitseal/gitseal/test/corpus"
 )
 
 // packer writes packs that git would not.
@@ -317,28 +319,28 @@ func TestServerThatSendsAnotherCommit(t *testing.T) {
 }
 
 func FuzzUnpack(f *testing.F) {
-	var p packer
-	base := p.object(plumbing.BlobObject, []byte("0123456789"))
-	p.refDelta(base, []byte("\x0a\x06\x90\x05\x01x"))
-	p.object(plumbing.TreeObject, nil)
-	f.Add(p.pack())
+	c := corpus.Of(f)
 	limits := Limits{FileBytes: 1 << 16, ObjectBytes: 1 << 17, UnpackedBytes: 1 << 20}.withDefaults()
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, err := unpack(t.Context(), bytes.NewReader(data), nil, limits, dropBig)
-		if err != nil && got != nil {
-			t.Error("objects beside an error")
+		if err != nil {
+			c.Saw("an error")
+			if got != nil {
+				t.Error("objects beside an error")
+			}
 		}
 		for hash, obj := range got {
+			c.Saw("an object")
 			if !obj.dropped && plumbing.ComputeHash(obj.kind, obj.data) != hash {
 				t.Errorf("%s has another content", hash)
 			}
 		}
 	})
+	c.Reached("an error", "an object")
 }
 
 func FuzzApplyDelta(f *testing.F) {
-	f.Add([]byte("0123456789"), []byte("\x0a\x06\x90\x05\x01x"))
-	f.Add([]byte("0123456789"), []byte("\x0a\x05\x91\x08\x05"))
+	c := corpus.Of(f)
 	f.Fuzz(func(t *testing.T, base, instructions []byte) {
 		if len(base) == 0 || len(instructions) < 2 {
 			return // go-git refuses these
@@ -353,22 +355,31 @@ func FuzzApplyDelta(f *testing.F) {
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("got error %v, go-git %v", err, wantErr)
 		}
-		if err == nil && !bytes.Equal(got.Bytes(), want) {
+		if err != nil {
+			c.Saw("an error")
+			return
+		}
+		c.Saw("applied")
+		if !bytes.Equal(got.Bytes(), want) {
 			t.Errorf("got %q, go-git %q", got.Bytes(), want)
 		}
 	})
+	c.Reached("an error", "applied")
 }
 
 func FuzzReadAdvertisement(f *testing.F) {
-	f.Add([]byte("001e# service=git-upload-pack\n0000003d" + strings.Repeat("ab", 20) + " HEAD\x00symref=HEAD:x0000"))
-	f.Add([]byte("0008shal"))
+	c := corpus.Of(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := readAdvertisement(bytes.NewReader(data))
 		if (a == nil) == (err == nil) {
 			t.Errorf("got %v and %v", a, err)
 		}
-		if a != nil {
-			_, _ = want{hashes: []plumbing.Hash{{1}}, shallow: true}.readAnswer(bytes.NewReader(data), a)
+		if a == nil {
+			c.Saw("an error")
+			return
 		}
+		c.Saw("read")
+		_, _ = want{hashes: []plumbing.Hash{{1}}, shallow: true}.readAnswer(bytes.NewReader(data), a)
 	})
+	c.Reached("an error", "read")
 }

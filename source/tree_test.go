@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/gitseal/gitseal/test/corpus"
 )
 
 func link(r *repo, target, name string) {
@@ -310,12 +312,14 @@ func TestLoadTreeRefuses(t *testing.T) {
 }
 
 func FuzzParseTree(f *testing.F) {
-	f.Add([]byte(entry("100644", "a", plumbing.Hash{1}) + entry("40000", "b", plumbing.Hash{2})))
+	c := corpus.Of(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		entries, err := parseTree(data)
 		if err != nil {
+			c.Saw("an error")
 			return
 		}
+		c.Saw("entries")
 		again := ""
 		for _, e := range entries {
 			if e.name == ".." || !fs.ValidPath(e.name) {
@@ -327,4 +331,5 @@ func FuzzParseTree(f *testing.F) {
 			t.Errorf("got %v, %v after writing it again, want %v", got, err, entries)
 		}
 	})
+	c.Reached("an error", "entries")
 }

@@ -56,20 +56,20 @@ func TestBadInputIsNamedAndNothingIsLost(t *testing.T) {
 		{"no key for a file", func() {
 			e.repo.Write("apps/db.yaml", e.seal("apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: "+e.app+"}\nstringData: {password: bad-input-canary}\n",
 				"encrypt", "--age", other.Recipient().String(), "--filename", "db.yaml", "-"))
-		}, []string{"apps/db.yaml: no key: sealed to " + other.Recipient().String(), "keys held: " + held, "Secret/" + e.app + "/db"}},
+		}, []string{"apps/db.yaml: NoKey: no key: sealed to " + other.Recipient().String(), "keys held: " + held, "Secret/" + e.app + "/db"}},
 		{"a tampered value", func() {
 			e.replace("apps/db.yaml", "password: ENC[AES256_GCM,data:", "password: ENC[AES256_GCM,data:AAAA")
 		},
-			[]string{"apps/db.yaml: the sealed value at stringData.password was changed or moved"}},
+			[]string{"apps/db.yaml: ValueAltered: the sealed value at stringData.password was changed or moved"}},
 		{"a changed plain field", func() { e.replace("apps/db.yaml", "kind: Secret", "kind: Secret\ntype: Opaque") },
-			[]string{"apps/db.yaml: MAC mismatch", "Secret/" + e.app + "/db"}},
+			[]string{"apps/db.yaml: MACMismatch: MAC mismatch", "Secret/" + e.app + "/db"}},
 		{"a missing MAC", func() {
 			e.repo.Write("apps/db.yaml", regexp.MustCompile(`(?m)^    mac: .*$`).ReplaceAllString(e.read("apps/db.yaml"), `    mac: ""`))
-		}, []string{"apps/db.yaml: the file has no MAC"}},
+		}, []string{"apps/db.yaml: MACMissing: the file has no MAC"}},
 		{"a wrong scope", func() {
 			e.replace("apps/api.yaml", "  name: api", "  annotations: {sealedsecrets.bitnami.com/cluster-wide: \"true\"}\n  name: api")
 		},
-			[]string{"Secret/" + e.app + "/api: encryptedData.token: sealed with scope strict, but the object's annotations say cluster-wide"}},
+			[]string{"Secret/" + e.app + "/api: ScopeMismatch: encryptedData.token: sealed with scope strict, but the object's annotations say cluster-wide"}},
 		{"a value sealed for another object", func() {
 			e.repo.Write("apps/db.yaml", e.seal("apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: bad-input-canary}\n",
 				"encrypt", "--for", "elsewhere/db", "--filename", "db.yaml", "-"))

@@ -190,19 +190,5 @@ func needles(secret string, values []string, keys ...[]byte) map[string]string {
 
 // shown says which of the texts show, in any disguise, in what a program printed.
 func shown(values map[string]string, where ...haystack) []string {
-	var found []string
-	for _, h := range where {
-		text := string(h.text)
-		text += harness.Undump(text)
-		for name, value := range values {
-			forms := disguises(value)
-			forms["upper case"] = strings.ToUpper(value)
-			for form, needle := range forms {
-				if strings.Contains(text, needle) {
-					found = append(found, fmt.Sprintf("%s (%.40q) shows, as %s, in: %s", name, value, form, h.name))
-				}
-			}
-		}
-	}
-	return found
+	return search(values, where, nil)
 }
