@@ -17,9 +17,6 @@ import (
 type Masking interface {
 	fs.FS
 	Masks(text string) bool
-	// Splits reports whether text holds a placeholder whose value holds the
-	// delimiter, as far as the value is known.
-	Splits(text, delimiter string) bool
 }
 
 // cut is a replacement with a delimiter: at says where it stands in file, index
@@ -31,7 +28,7 @@ type cut struct {
 }
 
 const (
-	probeMark = "!gitseal-probe!" // no file holds it, no build makes it
+	probeMark = "!gitseal-probe!" // no build makes it
 	probeFar  = 1 << 20           // an index that is always behind the last piece
 )
 
@@ -111,9 +108,10 @@ func probed(file []byte, c cut, number int) ([]byte, error) {
 func delimiterOf(options map[string]any) string { s, _ := options["delimiter"].(string); return s }
 
 // markedToken looks for a placeholder that would have been cut: the source of a
-// mark that says "s", and what the field held before all marks where one says
-// "t". What an earlier replacement put there is a piece, and stays one unless its
-// value holds the delimiter.
+// mark that says "s", and where one says "t", what the field held before all marks
+// or an earlier replacement wrote over it. What one put there as a piece stays a
+// piece. The answer never depends on a value: if it did, who may commit could ask
+// for it letter by letter.
 func markedToken(u *unstructured.Unstructured, tree Masking, cuts []cut) (number int, side string) {
 	var walk func(v any)
 	walk = func(v any) {
@@ -129,14 +127,14 @@ func markedToken(u *unstructured.Unstructured, tree Masking, cuts []cut) (number
 		case string:
 			parts := strings.Split(v, probeMark)
 			for i := 1; i+1 < len(parts) && side == ""; i += 2 {
-				n, err := strconv.Atoi(strings.TrimRight(parts[i], "st"))
+				n := markNumber(parts[i], cuts)
 				switch {
-				case err != nil:
+				case n < 0:
 				case strings.HasSuffix(parts[i], "t") && tree.Masks(parts[0]):
 					number, side = n, "targets"
 				case strings.Contains(parts[i], "s") && tree.Masks(parts[i+1]):
 					number, side = n, "source"
-				case strings.HasSuffix(parts[i], "t") && splits(tree, parts[:i], cuts[n].delimiters):
+				case strings.HasSuffix(parts[i], "t") && placedWhole(tree, parts[:i], cuts):
 					number, side = n, "targets"
 				}
 			}
@@ -146,13 +144,27 @@ func markedToken(u *unstructured.Unstructured, tree Masking, cuts []cut) (number
 	return number, side
 }
 
-// splits looks at what earlier replacements put into a field.
-func splits(tree Masking, before, delimiters []string) bool {
+// markNumber is the index in cuts of what stands between two marks, or -1 if a
+// file holds such text.
+func markNumber(mark string, cuts []cut) int {
+	n, err := strconv.Atoi(strings.TrimRight(mark, "st"))
+	if err != nil || n < 0 || n >= len(cuts) {
+		return -1
+	}
+	return n
+}
+
+// placedWhole reports whether an earlier replacement made a placeholder the whole
+// of a field: one without a delimiter, or with one that the field does not hold.
+func placedWhole(tree Masking, before []string, cuts []cut) bool {
 	for i := 2; i < len(before); i += 2 {
-		for _, d := range delimiters {
-			if tree.Splits(before[i], d) {
-				return true
-			}
+		n := markNumber(before[i-1], cuts)
+		if n < 0 || !tree.Masks(before[i]) {
+			continue
+		}
+		within := func(delimiter string) bool { return strings.Contains(before[0], delimiter) }
+		if !strings.HasSuffix(before[i-1], "t") || !slices.ContainsFunc(cuts[n].delimiters, within) {
+			return true
 		}
 	}
 	return false

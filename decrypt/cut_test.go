@@ -44,6 +44,8 @@ func TestSealedValuesAreNotCut(t *testing.T) {
 		"by a constant value":                  {`[{sourceValue: x, targets: [{select: {name: s}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 0}}]}]`, "replacements[0]." + target},
 		"the second of two":                    {`[{source: {kind: Secret, name: t, fieldPath: stringData.plain, options: {delimiter: ":"}}, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":"}}]}, {source: {kind: Secret, name: t, fieldPath: stringData.plain}, targets: [{select: {name: s}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
 		"put there whole, then cut":            {`[{source: {kind: Secret, name: s, fieldPath: stringData.url}, targets: [{select: {name: t}, fieldPaths: [stringData.url]}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
+		"put there whole by a cut, then cut":   {`[{source: {kind: Secret, name: s, fieldPath: stringData.url}, targets: [{select: {kind: Secret, name: t}, fieldPaths: [stringData.url], options: {delimiter: "/", index: 0}}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
+		"put there whole beside pieces":        {`[{source: {kind: Secret, name: s, fieldPath: stringData.other}, targets: [{select: {kind: Secret, name: t}, fieldPaths: [stringData.plain]}, {select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 1}}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.plain], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
 
 		"a plain value of a Secret cut": {`[{source: {kind: Secret, name: t, fieldPath: stringData.url, options: {delimiter: ":", index: 1}}, targets: [{select: {name: t}, fieldPaths: [stringData.plain]}]}]`, ""},
 		"a plain generated value cut":   {`[{source: {kind: Secret, name: gen, fieldPath: data.P, options: {delimiter: "x"}}, targets: [{select: {name: t}, fieldPaths: [stringData.plain]}]}]`, ""},
@@ -89,6 +91,39 @@ func TestSealedValuesAreNotCut(t *testing.T) {
 							t.Errorf("%s: %s %s is %q, stock gives %q", where, object, k, v, want[object][k])
 						}
 					}
+				}
+			}
+		})
+	}
+}
+
+// A refusal that depended on the value would tell it letter by letter to whoever
+// may commit. So a piece stays a piece, also where the value holds the delimiter
+// and stock kustomize would go on to cut it.
+func TestWhetherAValueHoldsADelimiterCanNotBeAsked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ first, second, want string }{
+		"the same delimiter":           {`delimiter: ":", index: 0`, `delimiter: ":", index: 1`, "%s:x"},
+		"another delimiter":            {`delimiter: ":", index: 0`, `delimiter: "/", index: 1`, "%s:b/x"},
+		"a guess":                      {`delimiter: ":", index: 0`, `delimiter: ":two", index: 1`, "%s:b/c:twox"},
+		"before the value":             {`delimiter: ":", index: 1`, `delimiter: ":", index: -1`, "x:a:%s"},
+		"the piece itself is replaced": {`delimiter: ":", index: 1`, `delimiter: ":", index: 1`, "a:x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			replacements := `replacements: [{source: {kind: Secret, name: s, fieldPath: stringData.url}, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {` + c.first + `}}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {` + c.second + `}}]}]`
+			for _, value := range []string{"hunter2canary:two/three", "hunter2canary"} {
+				tree := strings.Replace(cutTree, "hunter2canary:two:three", value, 1)
+				tree = strings.Replace(tree, "a:b:c", "a:b/c", 1)
+				sealed, _ := trees(t, tree+replacements+"\n")
+				p, err := tryRun(t, sealed, passOption{policy: Policy{Plaintext: PlaintextAllow}})
+				if err != nil {
+					t.Errorf("%s: %v", value, err)
+					continue
+				}
+				want := strings.ReplaceAll(c.want, "%s", value)
+				if got := p.bodies(t)["/t"]["url"]; got != want {
+					t.Errorf("%s: got %q, want %q", value, got, want)
 				}
 			}
 		})

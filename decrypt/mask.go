@@ -210,19 +210,6 @@ func (m *Masker) Masks(text string) bool {
 	return headPattern.MatchString(text) || findToken(text) != ""
 }
 
-// Splits reports whether text holds a placeholder whose value holds the
-// delimiter. It is false where the value is not known.
-func (m *Masker) Splits(text, delimiter string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, token := range tokenPattern.FindAllString(text, -1) {
-		if value, ok := m.values.text[token]; ok && bytes.Contains(value.Reveal(), []byte(delimiter)) {
-			return true
-		}
-	}
-	return false
-}
-
 // Open implements fs.FS.
 func (m *Masker) Open(name string) (fs.File, error) {
 	f, err := m.tree.Open(name)

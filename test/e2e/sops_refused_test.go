@@ -328,15 +328,14 @@ replacements:
 		},
 		says: []string{"apps/victim.yaml"},
 	},
-	"a part replaced where a sealed value was put in before": {
-		// Stock kustomize splits at the "/" of the value as well.
+	"a part replaced where a sealed value was put in whole before": {
 		fault: func(r *refused) {
 			r.write("apps/part/from.yaml", secretKind+"metadata: {name: harmless, namespace: NAMESPACE}\nstringData: {a: 'CANARY/x', user: somebody}\n", fluxRule)
-			r.plain("apps/part/url.yaml", secretKind+"metadata: {name: url, namespace: NAMESPACE}\nstringData: {url: 'PASSWORD@db.example/app'}\n")
+			r.plain("apps/part/url.yaml", secretKind+"metadata: {name: url, namespace: NAMESPACE}\nstringData: {url: 'db.example/app'}\n")
 			r.plain("apps/part/kustomization.yaml", `resources: [from.yaml, url.yaml]
 replacements:
 - source: {kind: Secret, name: harmless, fieldPath: stringData.a}
-  targets: [{select: {name: url}, fieldPaths: [stringData.url], options: {delimiter: "@", index: 0}}]
+  targets: [{select: {name: url}, fieldPaths: [stringData.url]}]
 - source: {kind: Secret, name: harmless, fieldPath: stringData.user}
   targets: [{select: {name: url}, fieldPaths: [stringData.url], options: {delimiter: "/", index: 1}}]
 `)
