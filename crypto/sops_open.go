@@ -20,8 +20,8 @@ type Leaf struct {
 	// Place identifies the leaf within its unit, whatever the file is called.
 	Place   string
 	Binding Binding // of its unit; "" where that carries none
-	// ObjectKind is the kind of the Kubernetes object that the leaf stands in,
-	// "" where it stands in none.
+	// ObjectKind is the kind of the Kubernetes object that the leaf was sealed in:
+	// "" where it stood in none, or where no MAC says that it was this one.
 	ObjectKind string
 }
 
@@ -44,6 +44,8 @@ type openUnit struct {
 	full    sops.TreeBranches // decrypted
 	sealed  map[string]int    // place → index in Leaves
 	binding Binding
+	// authentic says that the MAC covers also what is not sealed.
+	authentic bool
 }
 
 // MACPolicy is what happens to a file whose MAC is missing or wrong. Values
@@ -129,13 +131,14 @@ func (f *SOPSFile) open(u unit, req OpenRequest) error {
 	if err != nil {
 		return &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}
 	}
-	if err := checkMAC(tree.Metadata, cipher, dataKey, mac); err != nil {
+	err = checkMAC(tree.Metadata, cipher, dataKey, mac)
+	if err != nil {
 		if req.MAC != MACWarn {
 			return err
 		}
 		f.Unverified = err
 	}
-	o := openUnit{sealed: map[string]int{}, full: tree.Branches}
+	o := openUnit{sealed: map[string]int{}, full: tree.Branches, authentic: err == nil && !tree.Metadata.MACOnlyEncrypted}
 	if err := f.collect(&o, before); err != nil {
 		return err
 	}
@@ -194,10 +197,11 @@ func (f *SOPSFile) collect(u *openUnit, before map[string]string) error {
 		}
 		kind, text := leafText(f.format, v)
 		u.sealed[at.key()] = len(f.Leaves)
-		f.Leaves = append(f.Leaves, Leaf{
-			Path: at.path, Kind: kind, Text: NewSecret(text), Place: string(f.format) + "\x00" + at.key(),
-			ObjectKind: kindOf(u.full[at.doc]),
-		})
+		leaf := Leaf{Path: at.path, Kind: kind, Text: NewSecret(text), Place: string(f.format) + "\x00" + at.key()}
+		if u.authentic {
+			leaf.ObjectKind = kindOf(u.full[at.doc])
+		}
+		f.Leaves = append(f.Leaves, leaf)
 		return v
 	})
 	for i := range f.Leaves[first:] {

@@ -285,6 +285,6 @@ func (g *gate) scalar(text, path string) {
 	case structuralField(path):
 		g.refuse(ReasonStructureSealed, path, "%s seals this field, which must stay readable; seal it again with encrypted_regex: %s", g.masked.values.file(token), crypto.KubernetesSelector)
 	default:
-		g.refuse(ReasonPlaceholderOutsideSecret, path, "a sealed value of %s would be shown here; sealed values may only go into a Secret's data or stringData (or, with --outside-secrets Allow, into the very field that was sealed)", g.masked.values.file(token))
+		g.refuse(ReasonPlaceholderOutsideSecret, path, "a sealed value of %s would be shown here; sealed values may only go into a Secret's data or stringData (or, with --outside-secrets Allow, into the very field that was sealed, if its file's MAC covers the kind of the object, which it does not with mac_only_encrypted)", g.masked.values.file(token))
 	}
 }

@@ -64,8 +64,12 @@ func digesterOf(t testing.TB, sync ...string) Digester {
 
 func seal(t testing.TB, name, text string, binding crypto.Binding, id crypto.Identity) []byte {
 	t.Helper()
+	return sealWith(t, crypto.Rule{Recipients: []crypto.Recipient{id.Recipient()}}, name, text, binding)
+}
+
+func sealWith(t testing.TB, rule crypto.Rule, name, text string, binding crypto.Binding) []byte {
+	t.Helper()
 	format := crypto.FormatOf(name)
-	rule := crypto.Rule{Recipients: []crypto.Recipient{id.Recipient()}}
 	if (format == crypto.YAML || format == crypto.JSON) && strings.Contains(text, "apiVersion") {
 		rule.EncryptedRegex = crypto.KubernetesSelector
 	}
@@ -74,8 +78,9 @@ func seal(t testing.TB, name, text string, binding crypto.Binding, id crypto.Ide
 
 // trees reads sections "-- name --". "-- sealed name --" and "-- sealed name
 // for namespace/name --" are sealed in the first tree and as stock sops would
-// decrypt them in the second; "-- foreign name --" is sealed to another key and
-// "-- tampered name --" changed after sealing.
+// decrypt them in the second; "-- foreign name --" is sealed to another key,
+// "-- tampered name --" changed after sealing, and "-- maconly name --" has a MAC
+// of the sealed values only.
 func trees(t testing.TB, text string) (sealed, plain fstest.MapFS) {
 	t.Helper()
 	sealed, plain = fstest.MapFS{}, fstest.MapFS{}
@@ -130,6 +135,8 @@ func put(t testing.TB, sealed, plain fstest.MapFS, header, content string) {
 		if bytes.Equal(before, data) {
 			t.Fatalf("%s: nothing to change", name)
 		}
+	case "maconly":
+		data = sealWith(t, crypto.Rule{Recipients: []crypto.Recipient{id.Recipient()}, MACOnlyEncrypted: true}, name, content, binding)
 	case "macless":
 		lines := strings.SplitAfter(string(seal(t, name, content, binding, id)), "\n")
 		for i, line := range lines {

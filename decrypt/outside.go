@@ -9,6 +9,7 @@ import (
 
 // mayGoOutside reports whether a scalar is the token of a value that was sealed
 // in this very field of an object of this kind, where the policy lets it go.
+// The kind must be one that a MAC covers: who changes it chooses who can read.
 func (g *gate) mayGoOutside(token, path string) bool {
 	// A rule that seals all but the metadata seals these two fields of a Secret,
 	// which only who may read the Secret sees.
@@ -17,7 +18,7 @@ func (g *gate) mayGoOutside(token, path string) bool {
 		return false
 	}
 	origins := slices.DeleteFunc(slices.Clone(g.masked.values.origins[token]), func(o origin) bool {
-		return o.path != path || o.objectKind != g.rendered.GetKind()
+		return o.path != path || o.objectKind != g.rendered.GetKind() && !own
 	})
 	if len(origins) == 0 {
 		return false

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/gitseal/gitseal/crypto"
 )
 
 const sealedConfigMap = `-- sealed c.yaml --
@@ -23,6 +25,7 @@ kind: HelmRelease
 metadata: {name: h, namespace: prod}
 data: {password: hunter2canary, n: 5, on: true, ratio: 0.5, list: [hunter2canary one, plain, {deep: hunter2canary}]}
 `
+	tampered := "-- tampered h.yaml --\napiVersion: example.com/v1\nkind: untouched\nmetadata: {name: h}\ndata: {password: hunter2canary}\n"
 	for name, c := range map[string]struct {
 		tree   string
 		policy Policy
@@ -41,8 +44,10 @@ data: {password: hunter2canary, n: 5, on: true, ratio: 0.5, list: [hunter2canary
 			replacement("{kind: ConfigMap, name: c, fieldPath: data.host}", "{kind: ConfigMap}", "data.port"), Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
 		"within a longer text": {sealedConfigMap + "-- kustomization.yaml --\nresources: [c.yaml]\npatches:\n- target: {kind: ConfigMap}\n  patch: |\n    - {op: add, path: /data/host, value: x}\n" +
 			"configMapGenerator: [{name: d, files: [c.yaml]}]\n", Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
-		"bound to another object": {strings.Replace(sealedConfigMap, "sealed c.yaml", "sealed c.yaml for prod/other", 1), Policy{Outside: OutsideAllow}, ReasonBindingMismatch, nil},
-		"a binding is required":   {sealedConfigMap, Policy{Outside: OutsideAllow, Binding: BindingRequired}, ReasonBindingMissing, nil},
+		"bound to another object":               {strings.Replace(sealedConfigMap, "sealed c.yaml", "sealed c.yaml for prod/other", 1), Policy{Outside: OutsideAllow}, ReasonBindingMismatch, nil},
+		"a kind that the MAC does not cover":    {strings.Replace(sealedConfigMap, "sealed c.yaml", "maconly c.yaml", 1), Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
+		"a kind that was changed after sealing": {tampered, Policy{Outside: OutsideAllow, MAC: crypto.MACWarn}, ReasonPlaceholderOutsideSecret, nil},
+		"a binding is required":                 {sealedConfigMap, Policy{Outside: OutsideAllow, Binding: BindingRequired}, ReasonBindingMissing, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
