@@ -141,7 +141,9 @@ func (s yamlScan) size(n *yaml.Node, depth int) (yamlSize, error) {
 			if seen[c.Value] {
 				return out, &FormatError{Line: c.Line, What: "a key that occurs twice in its map"}
 			}
-			seen[c.Value] = true
+			if seen[c.Value] = true; c.Anchor != "" {
+				s.anchors[c] = &yamlSize{leaves: 1}
+			}
 			continue
 		}
 		below, err := s.size(c, depth+1)

@@ -288,7 +288,7 @@ func (f *SOPSFile) Masked(token func(Leaf) string) ([]byte, error) {
 			continue
 		}
 		// Of the whole tree, comments and all: places count them in lists.
-		masked, err := emit(f.format, walkLeaves(u.full, func(at place, v any) any {
+		masked, err := emitMasked(f.format, walkLeaves(u.full, func(at place, v any) any {
 			if at.looksLikeBinding() {
 				return drop
 			}
@@ -309,14 +309,6 @@ func (f *SOPSFile) Masked(token func(Leaf) string) ([]byte, error) {
 // sops seals that too, and kustomize must read it.
 func isDirective(at place, v any) bool {
 	return len(at.keys) > 0 && at.keys[len(at.keys)-1] == "$patch" && (v == any("replace") || v == any("merge") || v == any("delete"))
-}
-
-func emit(format Format, branches sops.TreeBranches) ([]byte, error) {
-	out, err := format.store().EmitPlainFile(branches)
-	if err != nil {
-		return nil, &FormatError{What: "can not be written as " + string(format)}
-	}
-	return out, nil
 }
 
 // MaskUnopened masks a file without keys: each sealed value becomes
@@ -373,7 +365,7 @@ func maskUnit(branches sops.TreeBranches, format Format, token func(string) stri
 			branches[i] = markBranch(branches[i], format, mark)
 		}
 	}
-	return emit(format, branches)
+	return emitMasked(format, branches)
 }
 
 func markBranch(b sops.TreeBranch, format Format, mark string) sops.TreeBranch {

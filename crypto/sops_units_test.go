@@ -268,6 +268,21 @@ func TestHostileFilesMeetALimit(t *testing.T) {
 	}
 }
 
+func TestAnchorsMayStandOnAKey(t *testing.T) {
+	t.Parallel()
+	id := testIdentity(t)
+	f, err := openWith(seal(t, "&name stringData: {a: one, b: *name}\n", YAML, kubernetesRule, "", id), YAML, id)
+	if err != nil || len(f.Leaves) != 2 || string(f.Leaves[1].Text.Reveal()) != "stringData" {
+		t.Errorf("%v", err)
+	}
+	if err := CheckYAML([]byte("&name k: v\na: [*name, {*name: x}]\n")); err == nil || !strings.Contains(err.Error(), "key that is not a text") {
+		t.Errorf("an alias as a key: %v", err)
+	}
+	if err := CheckYAML([]byte("&name k: v\na: [*name]\n")); err != nil {
+		t.Error(err)
+	}
+}
+
 func nested(depth int) string {
 	var b strings.Builder
 	for i := range depth {

@@ -125,22 +125,29 @@ func (m *Masker) ReadFile(name string) ([]byte, error) {
 }
 
 func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
-	if holdsForgery(raw) {
+	var f *openedFile
+	var format crypto.Format
+	sealed := crypto.MayBeSOPS(raw)
+	if sealed {
+		format = crypto.FormatOfFile(name, raw)
+	}
+	if sealed && m.keys != nil {
+		f = m.open(raw, format)
+		if f.forged != nil {
+			return nil, &ForgeryError{File: name, Opened: f.forged.Opened}
+		}
+	} else if holdsForgery(raw) {
 		return nil, &ForgeryError{File: name}
 	}
 	if err := checkAliases(raw, crypto.FormatOf(name)); err != nil {
 		m.problems = append(m.problems, Problem{File: name, Reason: reasonOf(err), Err: err})
 		return m.instead(name), nil
 	}
-	if !crypto.MayBeSOPS(raw) {
-		return raw, nil
-	}
-	format := crypto.FormatOfFile(name, raw)
-	if m.keys == nil {
-		return m.maskUnopened(name, raw, format, "")
-	}
-	f := m.open(raw, format)
 	switch {
+	case !sealed:
+		return raw, nil
+	case f == nil:
+		return m.maskUnopened(name, raw, format, "")
 	case f.notSealed():
 		return raw, nil
 	case f.err != nil:
@@ -148,8 +155,6 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 		mark := unopened(name)
 		m.values.missing[mark] = name
 		return m.maskUnopened(name, raw, format, mark)
-	case f.forged:
-		return nil, &ForgeryError{File: name, Opened: true}
 	}
 	if f.unverified != nil {
 		m.warnings = append(m.warnings, Problem{File: name, Reason: reasonOf(f.unverified), Err: f.unverified})

@@ -19,7 +19,7 @@ type openedFile struct {
 	leaves     []openedLeaf
 	whole      func() (wholeContent, error) // made when it is asked for
 	unverified error
-	forged     bool  // one of its values looks like a placeholder
+	forged     *ForgeryError // where it holds text of a placeholder's shape; without the name
 	err        error // why it does not open; crypto.ErrNotSOPS for one that is not sealed
 }
 
@@ -52,6 +52,9 @@ func (o *opener) open(raw []byte, format crypto.Format) *openedFile {
 }
 
 func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
+	if holdsForgery(raw) {
+		return &openedFile{forged: &ForgeryError{}}
+	}
 	file, err := crypto.OpenSOPS(crypto.OpenRequest{File: raw, Format: format, Keys: o.ring, MAC: o.policy.MAC})
 	if err != nil {
 		return &openedFile{err: err}
@@ -64,7 +67,9 @@ func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
 		return wholeContent{plain, o.digester.Digest("whole", plain.Reveal())}, nil
 	})}
 	for _, leaf := range file.Leaves {
-		out.forged = out.forged || holdsForgery(leaf.Text.Reveal())
+		if holdsForgery(leaf.Text.Reveal()) {
+			out.forged = &ForgeryError{Opened: true}
+		}
 	}
 	if file.NothingSealed {
 		var plain crypto.Secret
@@ -132,14 +137,6 @@ func (f *openedFile) addTo(v *values, name string) {
 // notSealed reports whether the file is none that could be opened, with or
 // without keys.
 func (f *openedFile) notSealed() bool { return errors.Is(f.err, crypto.ErrNotSOPS) }
-
-// content is the whole plain file.
-func (f *openedFile) content() (wholeContent, error) {
-	if f.whole == nil { // nothing in it was sealed
-		return wholeContent{plain: crypto.NewSecret(f.masked)}, nil
-	}
-	return f.whole()
-}
 
 // bindings lists those of its values, "" for values without one, each once.
 func (f *openedFile) bindings() []crypto.Binding {

@@ -16,19 +16,19 @@ func (g *gate) pasted(field, key, text string) (placeholder string, ok bool) {
 	}
 	f := g.masked.open(raw, crypto.FormatOfFile(key, raw))
 	switch {
-	case f.notSealed():
+	case f.notSealed(), f.forged != nil && !f.forged.Opened: // a text with a placeholder in it
 		return "", false
 	case f.err != nil:
 		g.refuse(reasonOf(f.err), field, "it is a sealed file, which does not open: %v", f.err)
 		return "", true
-	case f.forged:
+	case f.forged != nil:
 		g.refuse(ReasonPlaceholderBroken, field, "it is a sealed file, and one of its values looks like a gitseal placeholder")
 		return "", true
 	}
 	if f.unverified != nil {
 		g.warnings = append(g.warnings, Refusal{Object: g.object, Target: g.target, Field: field, Reason: reasonOf(f.unverified), Message: "it is a sealed file: " + f.unverified.Error()})
 	}
-	content, err := f.content()
+	content, err := f.whole()
 	if err != nil {
 		g.refuse(ReasonNotReadable, field, "it is a sealed file, which can not be written out: %v", err)
 		return "", true

@@ -163,15 +163,8 @@ func (r *resolver) text(text string) (string, error) {
 // replace puts a value into the place of each token, and refuses what is left
 // of others.
 func (r *resolver) replace(text string) (string, error) {
-	rest := tokenPattern.ReplaceAllString(text, "|")
-	switch {
-	case headPattern.MatchString(rest):
-		return "", errFragment
-	case findEncodedToken(rest) != "":
-		return "", errEncoded
-	}
 	var err error
-	out := tokenPattern.ReplaceAllStringFunc(text, func(token string) string {
+	open := func(token string) string {
 		r.tokens = append(r.tokens, token)
 		value, ok := r.values.text[token]
 		if !ok && err == nil {
@@ -181,7 +174,18 @@ func (r *resolver) replace(text string) (string, error) {
 			return ""
 		}
 		return string(value.Reveal())
-	})
+	}
+	if _, ok := r.values.text[text]; ok { // most often it is one token and nothing else
+		return open(text), nil
+	}
+	rest := tokenPattern.ReplaceAllString(text, "|")
+	switch {
+	case headPattern.MatchString(rest):
+		return "", errFragment
+	case findEncodedToken(rest) != "":
+		return "", errEncoded
+	}
+	out := tokenPattern.ReplaceAllStringFunc(text, open)
 	if err != nil {
 		return "", err
 	}
