@@ -84,12 +84,12 @@ func store[T any](c *Cache, m map[cacheKey]*cached[T], k cacheKey, value T, coun
 	*count++
 }
 
-func keyOf(parts ...string) cacheKey {
+func keyOf(parts ...[]byte) cacheKey {
 	h := sha256.New()
 	for _, p := range parts {
 		n := len(p)
 		_, _ = h.Write([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}) // a hash never fails
-		_, _ = h.Write([]byte(p))
+		_, _ = h.Write(p)
 	}
 	return cacheKey(h.Sum(nil))
 }

@@ -58,6 +58,9 @@ func findToken(text string) string {
 }
 
 func findEncodedToken(text string) string {
+	if len(text) < tokenLength/3*4 {
+		return ""
+	}
 	if strings.ContainsAny(text, " \t\r\n") {
 		text = whiteSpace.Replace(text)
 	}

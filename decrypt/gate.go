@@ -158,14 +158,15 @@ func (g *gate) secretData(u *unstructured.Unstructured) {
 // value judges one value of a Secret.
 func (g *gate) value(u *unstructured.Unstructured, key, text string) {
 	field := crypto.JoinPath("data", key)
-	if inner, ok := g.pasted(field, key, text); ok {
+	plain := decoded(text)
+	if inner, ok := g.pasted(field, key, plain); ok {
 		if g.refusal != nil {
 			return
 		}
-		text = inner
+		text, plain = inner, ""
 		u.Object["data"].(map[string]any)[key] = text
 	}
-	if isSealed(text) || isSealed(decoded(text)) {
+	if isSealed(text) || isSealed(plain) {
 		g.refuse(ReasonStillSealed, field, "the value is still sealed; the sops metadata of its file is missing or was not recognised")
 		return
 	}
@@ -234,11 +235,12 @@ func (g *gate) rest(v any, path string, skipData bool) {
 				}
 				continue
 			}
-			g.scalar(k, crypto.JoinPath(path, k))
-			if text, ok := v[k].(string); ok && g.mayGoOutside(text, crypto.JoinPath(path, k)) {
+			at := crypto.JoinPath(path, k)
+			g.scalar(k, at)
+			if text, ok := v[k].(string); ok && g.mayGoOutside(text, at) {
 				continue
 			}
-			g.rest(v[k], crypto.JoinPath(path, k), skipData)
+			g.rest(v[k], at, skipData)
 		}
 	case []any:
 		for i, item := range v {
@@ -277,7 +279,7 @@ func (g *gate) scalar(text, path string) {
 		g.refuse(ReasonNotOpened, path, "it was rendered from %s, which could not be opened", file)
 		return
 	}
-	if _, ok := g.masked.values.text[token]; !ok {
+	if _, ok := g.masked.values.sealed[token]; !ok {
 		g.refuse(ReasonPlaceholderBroken, path, "%v", errUnknown)
 		return
 	}

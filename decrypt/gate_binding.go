@@ -12,8 +12,8 @@ var generatedSuffix = regexp.MustCompile(`-[bcdfghkmt2456789]{10}$`)
 // it came from. A generated name counts without its suffix.
 func (g *gate) bindings(u *unstructured.Unstructured, field string, tokens []string) {
 	for _, token := range tokens {
-		if !g.allowed(u, g.masked.values.origins[token]) {
-			g.refuseBinding(u, field, g.masked.values.origins[token])
+		if origins := g.masked.values.sealed[token].origins; !g.allowed(u, origins) {
+			g.refuseBinding(u, field, origins)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package decrypt
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"path"
@@ -16,11 +17,12 @@ import (
 // openedFile is a sealed file as one pass after another can use it.
 type openedFile struct {
 	masked     []byte
+	maskedSum  [sha256.Size]byte
 	leaves     []openedLeaf
 	whole      func() (wholeContent, error) // made when it is asked for
 	unverified error
 	forged     *ForgeryError // where it holds text of a placeholder's shape; without the name
-	err        error // why it does not open; crypto.ErrNotSOPS for one that is not sealed
+	err        error         // why it does not open; crypto.ErrNotSOPS for one that is not sealed
 }
 
 type openedLeaf struct {
@@ -42,7 +44,7 @@ type opener struct {
 // open returns the opened file from the cache or opens it. Safe for concurrent
 // use.
 func (o *opener) open(raw []byte, format crypto.Format) *openedFile {
-	k := keyOf(string(format), string(raw), o.ringDigest, string(o.policy.MAC))
+	k := keyOf([]byte(format), raw, []byte(o.ringDigest), []byte(o.policy.MAC))
 	if f, ok := keep(o.cache, o.cache.files, k); ok {
 		return f
 	}
@@ -88,6 +90,7 @@ func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
 			from: origin{path: leaf.Path, binding: leaf.Binding, objectKind: leaf.ObjectKind}})
 		return token + end
 	})
+	out.maskedSum = sha256.Sum256(out.masked)
 	return out
 }
 
@@ -131,7 +134,9 @@ func (f *openedFile) addTo(v *values, name string) {
 		from.file = name
 		v.add(leaf.token, leaf.kind, leaf.text, from)
 	}
-	v.addWhole(f.masked, name, f.whole)
+	if len(f.leaves) > 0 {
+		v.addWhole(f.maskedSum, name, f.whole)
+	}
 }
 
 // notSealed reports whether the file is none that could be opened, with or

@@ -17,7 +17,7 @@ func (g *gate) mayGoOutside(token, path string) bool {
 	if g.masked.policy.Outside != OutsideAllow && !own || structuralField(path) {
 		return false
 	}
-	origins := slices.DeleteFunc(slices.Clone(g.masked.values.origins[token]), func(o origin) bool {
+	origins := slices.DeleteFunc(slices.Clone(g.masked.values.sealed[token].origins), func(o origin) bool {
 		return o.path != path || o.objectKind != g.rendered.GetKind() && !own
 	})
 	if len(origins) == 0 {
@@ -55,8 +55,8 @@ func (m *Masked) valueOutside(v any) any {
 		}
 		return v
 	case string:
-		if value, ok := m.values.text[v]; ok {
-			return typed(m.values.kind[v], string(value.Reveal()))
+		if value, ok := m.values.sealed[v]; ok {
+			return typed(value.kind, string(value.text.Reveal()))
 		}
 		return v
 	default:

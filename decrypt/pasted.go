@@ -6,11 +6,11 @@ import (
 	"github.com/gitseal/gitseal/crypto"
 )
 
-// pasted opens a value of a Secret that is itself a sealed file, as Flux does,
-// and returns a placeholder for the whole of it. ok is false for any other
+// pasted opens the text of a Secret's value that is itself a sealed file, as Flux
+// does, and returns a placeholder for the whole of it. ok is false for any other
 // value.
 func (g *gate) pasted(field, key, text string) (placeholder string, ok bool) {
-	raw := []byte(decoded(text))
+	raw := []byte(text)
 	if g.masked.keys == nil || !crypto.MayBeSOPS(raw) {
 		return "", false
 	}

@@ -99,7 +99,7 @@ var errNotBase64 = errors.New("is not valid base64; did you mean stringData?")
 // data works in the order of DESIGN.md section 4: a token that stands for
 // base64 text, whole masked content, tokens within the decoded text.
 func (r *resolver) data(text string) (string, error) {
-	if kind := r.values.kind[text]; kind != "" && kind != "str" {
+	if kind := r.values.sealed[text].kind; kind != "" && kind != "str" {
 		return "", errNotBase64 // the API server would refuse the number that it was
 	}
 	if headPattern.MatchString(text) {
@@ -166,16 +166,16 @@ func (r *resolver) replace(text string) (string, error) {
 	var err error
 	open := func(token string) string {
 		r.tokens = append(r.tokens, token)
-		value, ok := r.values.text[token]
+		value, ok := r.values.sealed[token]
 		if !ok && err == nil {
 			err = r.values.unresolved(token)
 		}
 		if !ok || !r.reveal {
 			return ""
 		}
-		return string(value.Reveal())
+		return string(value.text.Reveal())
 	}
-	if _, ok := r.values.text[text]; ok { // most often it is one token and nothing else
+	if _, ok := r.values.sealed[text]; ok { // most often it is one token and nothing else
 		return open(text), nil
 	}
 	rest := tokenPattern.ReplaceAllString(text, "|")
@@ -250,5 +250,5 @@ func (r *resolver) substitute(v any) any {
 }
 
 func (r *resolver) substituteText(text string) string {
-	return tokenPattern.ReplaceAllStringFunc(text, func(token string) string { return string(r.values.text[token].Reveal()) })
+	return tokenPattern.ReplaceAllStringFunc(text, func(token string) string { return string(r.values.sealed[token].text.Reveal()) })
 }

@@ -148,10 +148,10 @@ func (s *sealedSecret) value(m *Masked, field, text string) (crypto.Secret, erro
 }
 
 func (s *sealedSecret) valueKey(m *Masked, text string) cacheKey {
-	return keyOf(string(s.target.Scope), s.target.Namespace, s.target.Name, text, m.certDigest)
+	return keyOf([]byte(s.target.Scope), []byte(s.target.Namespace), []byte(s.target.Name), []byte(text), []byte(m.certDigest))
 }
 
-func (s *sealedSecret) outKey() cacheKey { return keyOf(s.input) }
+func (s *sealedSecret) outKey() cacheKey { return keyOf([]byte(s.input)) }
 
 // keep tells the cache what git still holds.
 func (s *sealedSecret) keep(m *Masked) {

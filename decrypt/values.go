@@ -22,11 +22,15 @@ type origin struct {
 
 // values remembers what the tokens of one pass stand for.
 type values struct {
-	text    map[string]crypto.Secret
-	kind    map[string]string // str, int, float, bool, time
-	origins map[string][]origin
+	sealed  map[string]sealedValue          // by token
 	whole   map[[sha256.Size]byte]wholeFile // exact masked content → exact plain content
 	missing map[string]string               // token of an unopened leaf → its file
+}
+
+type sealedValue struct {
+	text    crypto.Secret
+	kind    string // str, int, float, bool, time
+	origins []origin
 }
 
 // wholeFile lists the files with one masked content.
@@ -44,35 +48,32 @@ type wholeContent struct {
 
 func newValues() *values {
 	return &values{
-		text: map[string]crypto.Secret{}, kind: map[string]string{}, origins: map[string][]origin{},
-		whole: map[[sha256.Size]byte]wholeFile{}, missing: map[string]string{},
+		sealed: map[string]sealedValue{},
+		whole:  map[[sha256.Size]byte]wholeFile{}, missing: map[string]string{},
 	}
 }
 
 // clone is a copy that later reads of the tree do not change.
 func (v *values) clone() *values {
-	return &values{text: maps.Clone(v.text), kind: maps.Clone(v.kind), origins: maps.Clone(v.origins), whole: maps.Clone(v.whole), missing: maps.Clone(v.missing)}
+	return &values{sealed: maps.Clone(v.sealed), whole: maps.Clone(v.whole), missing: maps.Clone(v.missing)}
 }
 
 func (v *values) add(token, kind string, text crypto.Secret, from origin) {
-	v.text[token], v.kind[token] = text, kind
-	if !slices.Contains(v.origins[token], from) {
-		v.origins[token] = append(slices.Clip(v.origins[token]), from)
+	origins := v.sealed[token].origins
+	if !slices.Contains(origins, from) {
+		origins = append(slices.Clip(origins), from)
 	}
+	v.sealed[token] = sealedValue{text, kind, origins}
 }
 
-func (v *values) addWhole(masked []byte, file string, content func() (wholeContent, error)) {
-	if !tokenPattern.Match(masked) {
-		return // nothing sealed in it
-	}
-	key := sha256.Sum256(masked)
+func (v *values) addWhole(key [sha256.Size]byte, file string, content func() (wholeContent, error)) {
 	v.whole[key] = append(slices.Clip(v.whole[key]), wholeSource{file, content})
 }
 
 // file names where a token came from, for messages.
 func (v *values) file(token string) string {
 	var files []string
-	for _, o := range v.origins[token] {
+	for _, o := range v.sealed[token].origins {
 		if !slices.Contains(files, o.file) && len(files) < maxFilesNamed {
 			files = append(files, o.file)
 		}
