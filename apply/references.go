@@ -1,11 +1,12 @@
 package apply
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gitseal/gitseal/decrypt"
 )
 
 // references lists, for each desired object, what it names and can not work
@@ -20,15 +21,12 @@ func references(desired []Desired, refused map[ID]bool) [][]ID {
 	return out
 }
 
-// generatedSuffix is what kustomize appends to the names of what it generates.
-var generatedSuffix = regexp.MustCompile(`-[bcdfghkmt2456789]{10}$`)
-
 // generatedNames are names that nothing else has: wherever one stands,
 // kustomize wrote a reference.
 func generatedNames(desired []Desired, refused map[ID]bool) map[string][]ID {
 	out := map[string][]ID{}
 	add := func(id ID) {
-		if id.Group == "" && (id.Kind == "Secret" || id.Kind == "ConfigMap") && generatedSuffix.MatchString(id.Name) {
+		if _, generated := decrypt.BaseName(id.Name); generated && id.Group == "" && (id.Kind == "Secret" || id.Kind == "ConfigMap") {
 			out[id.Name] = append(out[id.Name], id)
 		}
 	}

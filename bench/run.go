@@ -196,7 +196,7 @@ func (b *bench) agent(ctx context.Context, root string, f floor) error {
 func (b *bench) running(ctx context.Context, f floor) error {
 	mark := b.cp.Mark()
 	cmd := exec.Command(filepath.Join(b.bin, "agent"), b.args("--interval", "1s", "--log-level", "debug")...)
-	log := &lockedBuffer{}
+	log := &harness.Log{}
 	cmd.Stderr = log
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -206,7 +206,7 @@ func (b *bench) running(ctx context.Context, f floor) error {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // its end is waited for below
 		_ = cmd.Wait()
 	}()
-	if err := until(ctx, func() bool { return strings.Contains(log.String(), "msg=pass") }); err != nil {
+	if err := until(ctx, "the first pass", func() bool { return strings.Contains(log.String(), "msg=pass") }); err != nil {
 		return fmt.Errorf("restart: %w\n%s", err, log.String())
 	}
 	ready := time.Since(start)
@@ -253,7 +253,7 @@ func (b *bench) oneFile(ctx context.Context, f floor) error {
 		return err
 	}
 	start := time.Now()
-	if err := until(ctx, func() bool {
+	if err := until(ctx, "the change", func() bool {
 		cm, err := b.client.CoreV1().ConfigMaps("bench-000").Get(ctx, "o03", metav1.GetOptions{})
 		return err == nil && cm.Data["a"] == "2"
 	}); err != nil {
@@ -283,7 +283,7 @@ func (b *bench) drift(ctx context.Context) error {
 		if _, err := b.client.CoreV1().ConfigMaps(ns).Patch(ctx, name, types.MergePatchType, []byte(`{"data":{"a":"edited"}}`), metav1.PatchOptions{FieldManager: "hand"}); err != nil {
 			return err
 		}
-		if err := until(ctx, func() bool {
+		if err := until(ctx, "the repair", func() bool {
 			cm, err := b.client.CoreV1().ConfigMaps(ns).Get(ctx, name, metav1.GetOptions{})
 			return err == nil && cm.Data["a"] == before.Data["a"]
 		}); err != nil {
@@ -299,15 +299,11 @@ func (b *bench) drift(ctx context.Context) error {
 	return nil
 }
 
-func until(ctx context.Context, ok func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			return errors.New("not within two minutes")
-		case <-time.After(2 * time.Millisecond):
+func until(ctx context.Context, what string, ok func() bool) error {
+	return harness.Until(ctx, 2*time.Minute, 2*time.Millisecond, what, func(context.Context) error {
+		if !ok() {
+			return errors.New("not yet")
 		}
-	}
-	return nil
+		return nil
+	})
 }

@@ -150,22 +150,8 @@ func FuzzSealSOPS(f *testing.F) {
 			return
 		}
 		rule := Rule{Recipients: rec}
-		switch kind % 8 {
-		case 1:
-			rule.EncryptedRegex = selector
-		case 2:
-			rule.UnencryptedRegex = selector
-		case 3:
-			rule.EncryptedSuffix = selector
-		case 4:
-			rule.UnencryptedSuffix = selector
-		case 5:
-			rule.EncryptedCommentRegex = selector
-		case 6:
-			rule.UnencryptedCommentRegex = selector
-		case 7:
-			rule.MACOnlyEncrypted = true
-		}
+		rule.MACOnlyEncrypted = corpus.Pick(kind, selector, &rule.EncryptedRegex, &rule.UnencryptedRegex, &rule.EncryptedSuffix,
+			&rule.UnencryptedSuffix, &rule.EncryptedCommentRegex, &rule.UnencryptedCommentRegex)
 		req := SealRequest{Plain: NewSecret(bytes.Clone(plain)), Format: Format(format), Rule: rule, Now: testTime}
 		if bind {
 			req.Binding = "prod/db"

@@ -31,7 +31,7 @@ func (m *Masked) inFiles(err error, kind, name string) error {
 }
 
 func (m *Masked) filesWith(kind, name string) []string {
-	plain := generatedSuffix.ReplaceAllString(name, "")
+	plain, _ := BaseName(name)
 	var exact, near []string
 	for _, o := range m.named()[kind] {
 		switch {
@@ -54,8 +54,7 @@ func (m *Masked) filesWith(kind, name string) []string {
 func indexFiles(files map[string][]byte) map[string][]namedObject {
 	out := map[string][]namedObject{}
 	for file, b := range files {
-		switch ext := path.Ext(file); {
-		case ext != ".yaml" && ext != ".yml" && ext != ".json" && path.Base(file) != "Kustomization":
+		if ext := path.Ext(file); ext != ".yaml" && ext != ".yml" && ext != ".json" && path.Base(file) != "Kustomization" {
 			continue
 		}
 		for d := yaml.NewDecoder(bytes.NewReader(b)); ; {

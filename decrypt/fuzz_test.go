@@ -12,6 +12,7 @@ import (
 
 	"github.com/gitseal/gitseal/build"
 	"github.com/gitseal/gitseal/crypto"
+	"github.com/gitseal/gitseal/test/corpus"
 )
 
 // fixedKeys are those of crypto/testdata: a fuzzing run has several processes,
@@ -71,20 +72,8 @@ func knownRefusals(t *testing.T, g Gated) {
 // ruleOf makes the rule that a fuzzed kind and selector stand for.
 func ruleOf(kind uint8, selector string, to crypto.Identity) crypto.Rule {
 	rule := crypto.Rule{Recipients: []crypto.Recipient{to.Recipient()}}
-	switch kind % 8 {
-	case 1:
-		rule.EncryptedRegex = selector
-	case 2:
-		rule.UnencryptedRegex = selector
-	case 3:
-		rule.EncryptedSuffix = selector
-	case 4:
-		rule.UnencryptedSuffix = selector
-	case 5:
-		rule.EncryptedCommentRegex = selector
-	case 6:
-		rule.UnencryptedCommentRegex = selector
-	case 7:
+	if corpus.Pick(kind, selector, &rule.EncryptedRegex, &rule.UnencryptedRegex, &rule.EncryptedSuffix,
+		&rule.UnencryptedSuffix, &rule.EncryptedCommentRegex, &rule.UnencryptedCommentRegex) {
 		rule.EncryptedRegex, rule.MACOnlyEncrypted = crypto.KubernetesSelector, true
 	}
 	return rule

@@ -8,6 +8,13 @@ import (
 
 var generatedSuffix = regexp.MustCompile(`-[bcdfghkmt2456789]{10}$`)
 
+// BaseName is the name without what kustomize appends to that of an object that
+// it generates, and whether there was any.
+func BaseName(name string) (base string, generated bool) {
+	base = generatedSuffix.ReplaceAllString(name, "")
+	return base, base != name
+}
+
 // bindings compares the place of each value with the binding of the file that
 // it came from. A generated name counts without its suffix.
 func (g *gate) bindings(u *unstructured.Unstructured, field string, tokens []string) {
@@ -20,6 +27,7 @@ func (g *gate) bindings(u *unstructured.Unstructured, field string, tokens []str
 
 func (g *gate) allowed(u *unstructured.Unstructured, origins []origin) bool {
 	ns, name := g.place(u)
+	base, _ := BaseName(name)
 	for _, o := range origins {
 		if o.binding == "" {
 			if g.masked.policy.Binding != BindingRequired {
@@ -27,7 +35,7 @@ func (g *gate) allowed(u *unstructured.Unstructured, origins []origin) bool {
 			}
 			continue
 		}
-		if o.binding.Allows(ns, name) || o.binding.Allows(ns, generatedSuffix.ReplaceAllString(name, "")) {
+		if o.binding.Allows(ns, name) || o.binding.Allows(ns, base) {
 			return true
 		}
 	}
@@ -44,7 +52,7 @@ func (g *gate) place(u *unstructured.Unstructured) (namespace, name string) {
 
 func (g *gate) refuseBinding(u *unstructured.Unstructured, field string, origins []origin) {
 	ns, name := g.place(u)
-	name = generatedSuffix.ReplaceAllString(name, "")
+	name, _ = BaseName(name)
 	if len(origins) == 0 {
 		g.refuse(ReasonPlaceholderBroken, field, "%v", errUnknown)
 		return

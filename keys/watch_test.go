@@ -1,13 +1,11 @@
 package keys
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,28 +16,10 @@ import (
 	"github.com/gitseal/gitseal/test/harness"
 )
 
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // keep runs KeepPublished for the length of the test, or until stop.
-func (in *installation) keep(s Store, p Public) (log *logBuffer, stop func()) {
+func (in *installation) keep(s Store, p Public) (log *harness.Log, stop func()) {
 	in.t.Helper()
-	log = &logBuffer{}
+	log = &harness.Log{}
 	ctx, cancel := context.WithCancel(in.t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -73,15 +53,7 @@ func (in *installation) watched(since harness.Mark) {
 
 func (in *installation) eventually(what string, check func() error) {
 	in.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) || in.t.Context().Err() != nil {
-			in.t.Fatalf("%s: not after 20 s: %v", what, err)
-		}
-	}
+	harness.Eventually(in.t, what, func(context.Context) error { return check() })
 }
 
 func TestKeepPublishedPutsBackAndIsSilentOtherwise(t *testing.T) {

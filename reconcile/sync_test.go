@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,24 +79,6 @@ func (k *fakeKeys) Load(context.Context) (*keys.Ring, error) {
 	return &r, nil
 }
 
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // world is a Sync over a real cluster, with git and keys of the test's.
 type world struct {
 	t      *testing.T
@@ -109,7 +90,7 @@ type world struct {
 	git    *fakeGit
 	keys   *fakeKeys
 	cfg    Config
-	log    *logBuffer
+	log    *harness.Log
 	wrap   func(http.RoundTripper) http.RoundTripper
 }
 
@@ -126,7 +107,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{
 		t: t, cp: cp, admin: admin, system: cp.Namespace(t, "system"), app: cp.Namespace(t, "app"),
-		repo: harness.NewRepo(t, t.TempDir(), "shop"), keys: &fakeKeys{}, log: &logBuffer{},
+		repo: harness.NewRepo(t, t.TempDir(), "shop"), keys: &fakeKeys{}, log: &harness.Log{},
 	}
 	w.keys.ring.Token = crypto.NewSecretString(strings.Repeat("t", 32))
 	src, err := source.New(source.Config{URL: "file://" + w.repo.Bare})
@@ -202,15 +183,7 @@ func (w *world) start() (reports func() []Report) {
 
 func (w *world) eventually(what string, check func() error) {
 	w.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) || w.t.Context().Err() != nil {
-			w.t.Fatalf("%s: not after a minute: %v", what, err)
-		}
-	}
+	harness.Eventually(w.t, what, func(context.Context) error { return check() })
 }
 
 func (w *world) configMap(name, value string) {

@@ -69,3 +69,13 @@ func Files(tb testing.TB, folder string) map[string][]byte {
 	}
 	return out
 }
+
+// Pick puts the value into one of the fields, as a fuzzed number says. Two more
+// numbers pick none; beyond reports the last of them.
+func Pick(number uint8, value string, fields ...*string) (beyond bool) {
+	n := int(number) % (len(fields) + 2)
+	if n > 0 && n <= len(fields) {
+		*fields[n-1] = value
+	}
+	return n > len(fields)
+}

@@ -214,21 +214,8 @@ func (s *stage) showAgentLog() {
 	}
 }
 
-// until asks check again and again until it is content.
 func until(ctx context.Context, what string, check func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
-	defer cancel()
-	var last error
-	for {
-		if last = check(ctx); last == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, last)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return harness.Until(ctx, 90*time.Second, 20*time.Millisecond, what, check)
 }
 
 func (s *stage) close() {

@@ -254,22 +254,9 @@ func tail(s string, lines int) string {
 	return strings.Join(l[max(0, len(l)-lines):], "\n")
 }
 
-// eventually asks until check is content, for at most a minute.
 func (e *env) eventually(what string, check func(ctx context.Context) error) {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
-	defer cancel()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			e.t.Fatalf("%s: not after a minute: %v", what, err)
-		case <-time.After(25 * time.Millisecond):
-		}
-	}
+	harness.Eventually(e.t, what, check)
 }
 
 // logSays waits until the agent's log holds all of the texts.
