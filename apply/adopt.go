@@ -40,7 +40,7 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 		case f.Subresource != "" || f.FieldsV1 == nil:
 		case f.Manager == r.Owner.fieldManager() && f.Operation == metav1.ManagedFieldsOperationApply:
 			ours = i
-		case slices.Contains(predecessors, f.Manager), f.Manager == sealedSecretsManager && isSecret(d.ID) && ownedBySealedSecret(m):
+		case slices.Contains(predecessors, f.Manager), strings.HasPrefix(f.Manager, managerPrefix), f.Manager == sealedSecretsManager && isSecret(d.ID) && ownedBySealedSecret(m):
 			theirs = append(theirs, i)
 		}
 	}
@@ -87,7 +87,7 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 	if _, err := r.Cluster.in(d.kind.resource, d.ID.Namespace).Patch(patchCtx, d.ID.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: r.Owner.fieldManager()}); err != nil {
 		return m, nil, 1, refused(err, true)
 	}
-	after, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager())
+	after, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
 	if err != nil {
 		return m, nil, 2, refused(err, d.Object.CarriesPlaintext())
 	}

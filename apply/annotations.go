@@ -2,25 +2,61 @@ package apply
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Annotations by which an object asks to be left alone, as people who come from
-// Flux have them.
+// Annotations by which an object asks for something else than the usual: ours,
+// and those that people who come from Flux and Argo CD have.
 const (
-	fluxReconcile = "kustomize.toolkit.fluxcd.io/reconcile"
+	pruneAnnotation     = "gitseal.io/prune"     // disabled: stays when it leaves git
+	forceAnnotation     = "gitseal.io/force"     // enabled: made anew where it can not be changed
+	ssaAnnotation       = "gitseal.io/ssa"       // IfNotPresent: only created; Ignore: never written
+	reconcileAnnotation = "gitseal.io/reconcile" // disabled: never written nor pruned; in git, or in the cluster
+	waveAnnotation      = "gitseal.io/wave"      // a number: after all lower ones
+
+	fluxPrune     = "kustomize.toolkit.fluxcd.io/prune"
+	fluxForce     = "kustomize.toolkit.fluxcd.io/force"
 	fluxSSA       = "kustomize.toolkit.fluxcd.io/ssa"
+	fluxReconcile = "kustomize.toolkit.fluxcd.io/reconcile"
+	argoOptions   = "argocd.argoproj.io/sync-options"
+	argoWave      = "argocd.argoproj.io/sync-wave"
+
+	enabled, disabled = "enabled", "disabled"
 )
+
+// argoOption reports whether one of the options is set; they are separated by
+// commas.
+func argoOption(annotations map[string]string, options ...string) bool {
+	for o := range strings.SplitSeq(annotations[argoOptions], ",") {
+		if slices.Contains(options, strings.TrimSpace(o)) {
+			return true
+		}
+	}
+	return false
+}
+
+// unreconciled names the annotation that keeps an object from being written, "".
+func unreconciled(a map[string]string) string {
+	for _, name := range []string{reconcileAnnotation, fluxReconcile} {
+		if strings.EqualFold(a[name], disabled) {
+			return name
+		}
+	}
+	return ""
+}
 
 // leftAlone reports whether an object is not to be written: never, or because it
 // is to be created only and is there.
 func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes bool, requests int, err error) {
 	a := d.Object.Masked.GetAnnotations()
 	switch {
-	case a[fluxReconcile] == "disabled", a[fluxSSA] == "Ignore":
+	case unreconciled(a) != "", a[ssaAnnotation] == "Ignore", a[fluxSSA] == "Ignore":
 		return true, 0, nil
-	case a[fluxSSA] != "IfNotPresent":
+	case a[ssaAnnotation] != "IfNotPresent" && a[fluxSSA] != "IfNotPresent":
 		return false, 0, nil
 	}
 	_, err = r.Cluster.get(ctx, d.kind.resource, d.ID)
@@ -31,4 +67,22 @@ func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes bool, requests i
 		return false, 1, refused(err, false)
 	}
 	return true, 1, nil
+}
+
+// retained names the annotation by which the object asks not to be pruned.
+func retained(m metav1.Object) string {
+	a := m.GetAnnotations()
+	switch {
+	case a[pruneAnnotation] == disabled:
+		return pruneAnnotation
+	case a[fluxPrune] == disabled:
+		return fluxPrune
+	case argoOption(a, "Prune=false"):
+		return argoOptions
+	case a[skipOwnerAnnotation] == "true": // to sealed-secrets: the Secret outlives the SealedSecret
+		return skipOwnerAnnotation
+	case a[patchAnnotation] == "true" && a[managedAnnotation] != "true": // somebody else's Secret, with values added
+		return patchAnnotation
+	}
+	return unreconciled(a)
 }

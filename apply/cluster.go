@@ -86,13 +86,23 @@ func (c *Cluster) in(r schema.GroupVersionResource, namespace string) metadata.R
 	return c.metadata.Resource(r).Namespace(namespace)
 }
 
-// apply sends one body by server-side apply, forced for the fields in it, and
-// returns the object's metadata. client-go logs bodies at high verbosity, so
+// apply sends one body by server-side apply and returns the object's metadata;
+// force overrules others who own fields of it. client-go logs bodies at high verbosity, so
 // the request runs under a logger that drops everything.
-func (c *Cluster) apply(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string) (*metav1.PartialObjectMetadata, error) {
+func (c *Cluster) apply(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string, force bool) (*metav1.PartialObjectMetadata, error) {
+	return c.patch(ctx, r, id, body, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(force)})
+}
+
+// dryRun asks whether apply would be accepted.
+func (c *Cluster) dryRun(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string) error {
+	_, err := c.patch(ctx, r, id, body, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(true), DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+func (c *Cluster) patch(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, o metav1.PatchOptions) (*metav1.PartialObjectMetadata, error) {
 	ctx, cancel := context.WithTimeout(klog.NewContext(ctx, klog.Logger{}), requestTimeout)
 	defer cancel()
-	return c.in(r, id.Namespace).Patch(ctx, id.Name, types.ApplyPatchType, body.Reveal(), metav1.PatchOptions{FieldManager: manager, Force: ptr.To(true)})
+	return c.in(r, id.Namespace).Patch(ctx, id.Name, types.ApplyPatchType, body.Reveal(), o)
 }
 
 func (c *Cluster) get(ctx context.Context, r schema.GroupVersionResource, id ID) (*metav1.PartialObjectMetadata, error) {
@@ -101,13 +111,13 @@ func (c *Cluster) get(ctx context.Context, r schema.GroupVersionResource, id ID)
 	return c.in(r, id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
 }
 
-// delete removes exactly the object that m describes.
-func (c *Cluster) delete(ctx context.Context, r schema.GroupVersionResource, id ID, m metav1.Object) error {
+// delete removes the object with these preconditions.
+func (c *Cluster) delete(ctx context.Context, r schema.GroupVersionResource, id ID, only metav1.Preconditions) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	return c.in(r, id.Namespace).Delete(ctx, id.Name, metav1.DeleteOptions{
 		PropagationPolicy: ptr.To(metav1.DeletePropagationBackground),
-		Preconditions:     &metav1.Preconditions{UID: ptr.To(m.GetUID()), ResourceVersion: ptr.To(m.GetResourceVersion())},
+		Preconditions:     &only,
 	})
 }
 

@@ -71,7 +71,7 @@ func TestDeathAtEveryWrite(t *testing.T) {
 
 				w.reload()
 				in := w.input(manifests(after))
-				if in.Drifted, err = w.run.Survey(t.Context(), w.inv); err != nil {
+				if in.Drifted, in.Held, err = w.run.Survey(t.Context(), w.inv); err != nil {
 					t.Fatal(err)
 				}
 				if res := w.apply(in); len(res.Failed)+len(res.Waiting)+len(res.Kept) > 0 {

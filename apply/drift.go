@@ -29,6 +29,7 @@ type Drift struct {
 	entries map[ID]Entry
 	flight  map[ID]*sighting // being written: what was seen of it meanwhile, or nil
 	drifted map[ID]string
+	held    map[ID]string // the annotation in the cluster by which an object asks not to be written
 	watches map[schema.GroupVersionResource]*kindWatch
 }
 
@@ -49,7 +50,7 @@ type kindWatch struct {
 func NewDrift(ctx context.Context, c *Cluster, owner Owner) *Drift {
 	return &Drift{
 		ctx: ctx, cluster: c, owner: owner, wake: make(chan struct{}, 1),
-		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{},
+		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{}, held: map[ID]string{},
 		watches: map[schema.GroupVersionResource]*kindWatch{},
 	}
 }
@@ -130,6 +131,9 @@ func (d *Drift) see(id ID, s sighting) {
 		return
 	}
 	e, known := d.entries[id]
+	if known && d.hold(id, s) {
+		return
+	}
 	if !known || e.Phase != Applied || older(s.metadata.GetResourceVersion(), e.resourceVersion) {
 		return
 	}
@@ -138,6 +142,41 @@ func (d *Drift) see(id ID, s sighting) {
 		return
 	}
 	d.judge(id, e, s.metadata)
+}
+
+// hold notes an object that asks in the cluster not to be written, and reports
+// whether it does. Once it no longer does it is looked at like drift, since git may
+// have changed meanwhile. The caller holds mu.
+func (d *Drift) hold(id ID, s sighting) bool {
+	before, was := d.held[id]
+	annotation := ""
+	if !s.gone {
+		annotation = unreconciled(s.metadata.GetAnnotations())
+	}
+	switch {
+	case annotation != "":
+		d.held[id] = annotation
+		delete(d.drifted, id)
+		return true
+	case was:
+		delete(d.held, id)
+		if !s.gone {
+			d.flag(id, "it had the annotation "+before+" in the cluster, and has it no more")
+			return true
+		}
+	}
+	return false
+}
+
+// Held lists the objects that ask in the cluster not to be written, and the
+// annotation by which they do.
+func (d *Drift) Held() map[ID]string {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.held)
 }
 
 // track takes over the inventory after a pass, and starts and stops watches so
@@ -156,11 +195,9 @@ func (d *Drift) track(inv Inventory) {
 			want[e.gvr(id)] = id.GroupKind()
 		}
 	}
-	for id := range d.drifted {
-		if _, ok := d.entries[id]; !ok {
-			delete(d.drifted, id)
-		}
-	}
+	left := func(id ID, _ string) bool { _, ok := d.entries[id]; return !ok }
+	maps.DeleteFunc(d.drifted, left)
+	maps.DeleteFunc(d.held, left)
 	for gvr, w := range d.watches {
 		if _, ok := want[gvr]; !ok {
 			w.stop()
@@ -300,7 +337,7 @@ func (*kindStore) Resync() error { return nil }
 
 // Survey looks at every kind of the inventory once and returns what drifted:
 // for a process that does not stay to watch.
-func (r *Runner) Survey(ctx context.Context, inv Inventory) (map[ID]string, error) {
+func (r *Runner) Survey(ctx context.Context, inv Inventory) (drifted, held map[ID]string, err error) {
 	d := NewDrift(ctx, r.Cluster, r.Owner)
 	d.entries = inv.Entries
 	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
@@ -315,15 +352,15 @@ func (r *Runner) Survey(ctx context.Context, inv Inventory) (map[ID]string, erro
 			l, err = &metav1.PartialObjectMetadataList{}, nil // the kind is gone, and its objects with it
 		}
 		if err != nil {
-			return nil, fmt.Errorf("look at %s in the cluster: %w", gk, refused(err, false))
+			return nil, nil, fmt.Errorf("look at %s in the cluster: %w", gk, refused(err, false))
 		}
 		items := make([]any, len(l.Items))
 		for i := range l.Items {
 			items[i] = &l.Items[i]
 		}
 		if err := (&kindStore{d, &kindWatch{gk: gk}}).Replace(items, ""); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return d.Take(), nil
+	return d.Take(), d.held, nil
 }

@@ -49,7 +49,7 @@ func (o Owner) labels() map[string]string { return map[string]string{SyncLabel: 
 // fieldManager is one for each Sync: a second writer with the same name would
 // hide its changes from the evidence.
 func (o Owner) fieldManager() string {
-	v := "gitseal." + o.Namespace + "." + o.Name
+	v := managerPrefix + o.Namespace + "." + o.Name
 	if len(v) > 128 {
 		v = v[:100] + "." + shortHash(v)
 	}

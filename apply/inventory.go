@@ -26,6 +26,7 @@ type Entry struct {
 	Input    string   `json:"i,omitempty"` // decrypt.Object.Input at the last apply
 	Body     string   `json:"b,omitempty"` // digest of what was sent
 	Evidence Evidence `json:"e,omitzero"`
+	Wave     int      `json:"w,omitempty"`
 
 	// resourceVersion of our last apply, to tell stale events; not stored.
 	resourceVersion string

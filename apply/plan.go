@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,6 +50,9 @@ type PlanInput struct {
 	Source    string // URL and path of this pass
 	// Drifted are objects whose live state is known to differ.
 	Drifted map[ID]string
+	// Held are objects that ask in the cluster not to be written, with the
+	// annotation by which they do.
+	Held map[ID]string
 	// Incomplete says why Desired may lack objects that git holds: a refused
 	// object, an unknown kind. "" where it is complete. While it is set nothing
 	// is pruned.
@@ -122,7 +126,9 @@ func NewPlan(in PlanInput) Plan {
 	if len(prune) > 0 {
 		p.PruneBlocked = whyNotPrune(in, lost)
 	}
-	slices.SortStableFunc(prune, func(a, b ID) int { return pruneRank(a) - pruneRank(b) })
+	slices.SortStableFunc(prune, func(a, b ID) int {
+		return cmp.Or(in.Inventory.Entries[b].Wave-in.Inventory.Entries[a].Wave, pruneRank(a)-pruneRank(b))
+	})
 	for _, id := range prune {
 		s := Step{ID: id, Action: Prune, Reason: "not in git any more"}
 		switch {
@@ -142,7 +148,10 @@ func NewPlan(in PlanInput) Plan {
 func desiredStep(d Desired, in PlanInput) Step {
 	e, known := in.Inventory.Entries[d.ID]
 	why, drifted := in.Drifted[d.ID]
+	held := in.Held[d.ID]
 	switch {
+	case held != "":
+		return Step{d.ID, Leave, "it has the annotation " + held + " in the cluster"}
 	case !known:
 		return Step{d.ID, Create, "new in git"}
 	case e.Phase != Applied:
@@ -176,7 +185,7 @@ func whyNotPrune(in PlanInput, n int) string {
 	}
 }
 
-// pruneRank orders prunes: what uses others goes before them, and namespaces
+// pruneRank orders the prunes of a wave, of which the highest goes first: what uses others goes before them, and namespaces
 // and CRDs, which take other objects with them, go last.
 func pruneRank(id ID) int {
 	switch {

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
+	"k8s.io/utils/ptr"
 )
 
 // pruneAll deletes what left git. Each delete is preceded by a look at the
@@ -31,7 +32,7 @@ func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 		}
 		e := res.Inventory.Entries[s.ID]
 		r.Drift.begin(s.ID)
-		gone, deleted, err := r.prune(ctx, s.ID, e, res)
+		gone, deleted, err := r.prune(ctx, s.ID, e, res, pruneTries)
 		switch {
 		case err != nil:
 			res.Kept = append(res.Kept, Failure{s.ID, err})
@@ -47,9 +48,13 @@ func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 	}
 }
 
+// pruneTries is how often an object is looked at again that changed between the
+// look and the delete.
+const pruneTries = 3
+
 // prune reports whether the inventory may forget the object, and whether it was
 // deleted by this call.
-func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result) (gone, deleted bool, err error) {
+func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result, tries int) (gone, deleted bool, err error) {
 	m, gvr, err := r.find(ctx, id, e.gvr(id), res)
 	if apierrors.IsNotFound(err) {
 		return true, false, nil
@@ -61,11 +66,13 @@ func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result) (gone, 
 		// Somebody took it over or made it anew: not ours any more.
 		return true, false, nil
 	}
-	if keep := retained(m); keep != "" {
-		return true, false, nil
-	}
 	if m.GetDeletionTimestamp() != nil {
 		return false, false, nil
+	}
+	if retained(m) != "" {
+		res.Requests++
+		err := r.release(ctx, gvr, id, m)
+		return err == nil, false, err
 	}
 	if id.Group == "" && id.Kind == "Namespace" {
 		if err := r.namespaceEmpty(ctx, id.Name, res); err != nil {
@@ -78,8 +85,10 @@ func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result) (gone, 
 		}
 	}
 	res.Requests++
-	err = r.Cluster.delete(ctx, gvr, id, m)
+	err = r.Cluster.delete(ctx, gvr, id, metav1.Preconditions{UID: ptr.To(m.GetUID()), ResourceVersion: ptr.To(m.GetResourceVersion())})
 	switch {
+	case apierrors.IsConflict(err) && tries > 1: // of a status that changes all the time
+		return r.prune(ctx, id, e, res, tries-1)
 	case apierrors.IsNotFound(err):
 		return true, false, nil
 	case err != nil:
@@ -107,24 +116,6 @@ func (r *Runner) find(ctx context.Context, id ID, gvr schema.GroupVersionResourc
 	res.Requests++
 	m, err = r.Cluster.get(ctx, served.Resource, id)
 	return m, served.Resource, err
-}
-
-// retained names the annotation by which the object asks not to be pruned.
-func retained(m metav1.Object) string {
-	a := m.GetAnnotations()
-	switch {
-	case a["gitseal.io/prune"] == "disabled":
-		return "gitseal.io/prune"
-	case a["kustomize.toolkit.fluxcd.io/prune"] == "disabled":
-		return "kustomize.toolkit.fluxcd.io/prune"
-	case strings.Contains(a["argocd.argoproj.io/sync-options"], "Prune=false"):
-		return "argocd.argoproj.io/sync-options"
-	case a[skipOwnerAnnotation] == "true": // to sealed-secrets: the Secret outlives the SealedSecret
-		return skipOwnerAnnotation
-	case a[patchAnnotation] == "true" && a[managedAnnotation] != "true": // somebody else's Secret, with values added
-		return patchAnnotation
-	}
-	return ""
 }
 
 // crdUnused refuses to delete a CRD while there are objects of its kind, which

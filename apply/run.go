@@ -33,6 +33,8 @@ type Runner struct {
 	Cluster *Cluster
 	Store   *InventoryStore
 	Owner   Owner
+	// Force lets objects be deleted and made anew that can not be changed.
+	Force bool
 	// Drift is told of what was applied, and of what it should ignore
 	// meanwhile; nil where nothing watches.
 	Drift *Drift
@@ -104,6 +106,7 @@ type outcome struct {
 	failed   error
 	waiting  error
 	requests int
+	blocker  string // of the end of a wave: what of it was not applied
 
 	generation int64 // of what was applied
 }
@@ -122,15 +125,15 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 	before := edges(p.Desired, refs)
 	claimed, claimErr := r.claims(ctx, p, res)
 	var silent atomic.Bool // the sealed-secrets controller did not answer once
-	after := make([][]int, len(p.Desired))
-	missing := make([]int, len(p.Desired))
+	after := make([][]int, len(before))
+	missing := make([]int, len(before))
 	for i, deps := range before {
 		missing[i] = len(deps)
 		for _, j := range deps {
 			after[j] = append(after[j], i)
 		}
 	}
-	outcomes := make([]outcome, len(p.Desired))
+	outcomes := make([]outcome, len(before))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, Concurrency)
@@ -155,8 +158,13 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 			defer wg.Done()
 			slots <- struct{}{}
 			mu.Lock()
-			blocker := blocker(p, before[i], refs[i], outcomes, i)
+			blocker := blocker(p, before[i], refs, outcomes, i)
 			mu.Unlock()
+			if i >= len(p.Desired) { // the end of a wave
+				<-slots
+				finish(i, outcome{blocker: blocker})
+				return
+			}
 			var o outcome
 			e := res.Inventory.Entries[p.Desired[i].ID]
 			switch {
@@ -184,7 +192,7 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 		}
 	}
 	wg.Wait()
-	for i, o := range outcomes {
+	for i, o := range outcomes[:len(p.Desired)] {
 		id := p.Desired[i].ID
 		if o.entry.Phase == "" { // in a cycle of references: nothing could start
 			o.waiting = errors.New("waits for itself, through what it refers to")
@@ -205,17 +213,22 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 
 // blocker names something that object i needs and that is not there. Kinds that
 // only come last for good order are not held up.
-func blocker(p Plan, deps []int, refs []ID, outcomes []outcome, i int) string {
-	d := p.Desired[i]
-	if last(d.ID) {
+func blocker(p Plan, deps []int, refs [][]ID, outcomes []outcome, i int) string {
+	if i < len(p.Desired) && last(p.Desired[i].ID) {
 		return ""
 	}
 	for _, j := range deps {
-		if outcomes[j].failed != nil || outcomes[j].waiting != nil {
+		switch {
+		case outcomes[j].blocker != "":
+			return outcomes[j].blocker
+		case outcomes[j].failed != nil || outcomes[j].waiting != nil:
 			return p.Desired[j].ID.String()
 		}
 	}
-	for _, id := range refs {
+	if i >= len(p.Desired) {
+		return ""
+	}
+	for _, id := range refs[i] {
 		if p.refused[id] || id.Kind == "Secret" && p.refused[sealedSecretOf(id)] {
 			return id.String()
 		}
@@ -231,6 +244,10 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	fail := func(err error) outcome { return failed(e, err) }
 	if r.Owner.reserved(d.ID) {
 		return fail(errors.New("is one of the agent's own objects and may not come from git"))
+	}
+	wave, err := waveOf(d)
+	if err != nil {
+		return fail(err)
 	}
 	alone, looked, err := r.leftAlone(ctx, d)
 	if err != nil {
@@ -255,17 +272,25 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		}
 	}
 	r.Drift.begin(d.ID)
-	m, err := r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager())
+	m, sent, err := r.send(ctx, d, e, body)
+	requests := sent + given + asked
 	if err != nil {
-		o := fail(refused(err, d.Object.CarriesPlaintext()))
-		o.requests = 1 + given + asked
+		var n int
+		m, n, err = r.recreate(ctx, d, body, err)
+		requests += n
+		if err == nil {
+			step.Reason += "; made anew, since a field can not be changed"
+		}
+	}
+	if err != nil {
+		o := fail(err)
+		o.requests = requests
 		r.Drift.end(d.ID, o.entry)
 		return o
 	}
-	requests := 1 + given + asked
 	var settleErr error
 	var from []string
-	if step.Action == Create {
+	if e.Evidence.UID == "" {
 		var n int
 		m, from, n, settleErr = r.adopt(ctx, d, m, body)
 		requests += n
@@ -277,7 +302,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	}
 	e = Entry{
 		Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Applied,
-		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager()), resourceVersion: m.GetResourceVersion(),
+		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager()), Wave: wave, resourceVersion: m.GetResourceVersion(),
 	}
 	if settleErr != nil {
 		e.Phase = Intended
@@ -301,9 +326,10 @@ func failed(e Entry, err error) outcome {
 
 // Repair applies the given objects of a plan again, whatever the inventory says.
 func (r *Runner) Repair(ctx context.Context, inv Inventory, desired []Desired, why map[ID]string) (Result, error) {
+	held := r.Drift.Held()
 	p := Plan{owner: r.Owner, inventory: inv.Clone(), source: inv.Source, PruneBlocked: "a repair prunes nothing"}
 	for _, d := range desired {
-		if w, ok := why[d.ID]; ok {
+		if w, ok := why[d.ID]; ok && held[d.ID] == "" {
 			p.Desired = append(p.Desired, d)
 			p.Steps = append(p.Steps, Step{d.ID, Change, w})
 		}

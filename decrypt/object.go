@@ -50,6 +50,13 @@ func (o Object) String() string { return describe(o.Masked) }
 // server's answers to it must not be repeated.
 func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) || o.outside }
 
+// Renamed is the object under another name, for a dry run.
+func (o Object) Renamed(name string) Object {
+	o.Masked = o.Masked.DeepCopy()
+	o.Masked.SetName(name)
+	return o
+}
+
 // Body is the JSON to send, with labels added and values put back, and a keyed
 // digest of it. Errors are safe to print and name the field and its source; the
 // caller names the object.

@@ -161,14 +161,14 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	for _, f := range unknown {
 		r.fail(Plan, f)
 	}
-	drifted, err := s.drifted(ctx, r)
+	drifted, held, err := s.drifted(ctx, r)
 	if err != nil {
 		stop()
 		r.fail(Plan, err)
 		return
 	}
 	plan := apply.NewPlan(apply.PlanInput{
-		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted,
+		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted, Held: held,
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
 		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused),
 		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
@@ -201,25 +201,26 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 
 // drifted is what the watches saw or, without watches, what a look shows. The
 // watches tell it once, so it is kept until a pass has dealt with it.
-func (s *Sync) drifted(ctx context.Context, r *Report) (map[apply.ID]string, error) {
+func (s *Sync) drifted(ctx context.Context, r *Report) (drifted, held map[apply.ID]string, err error) {
 	if s.runner.Drift == nil {
-		seen, err := s.runner.Survey(ctx, s.inventory)
+		seen, held, err := s.runner.Survey(ctx, s.inventory)
 		if s.cfg.Drift != ReportOnly || err != nil {
-			return seen, err
+			return seen, held, err
 		}
 		for _, id := range slices.SortedFunc(maps.Keys(seen), func(a, b apply.ID) int { return strings.Compare(a.String(), b.String()) }) {
 			r.Warnings = append(r.Warnings, "drift: "+id.String()+": "+seen[id])
 		}
-		return nil, nil
+		return nil, held, nil
 	}
+	held = s.runner.Drift.Held()
 	if s.cfg.Drift == ReportOnly {
-		return nil, nil // the loop reports it
+		return nil, held, nil // the loop reports it
 	}
 	if s.drift == nil {
 		s.drift = map[apply.ID]string{}
 	}
 	maps.Copy(s.drift, s.runner.Drift.Take())
-	return s.drift, nil
+	return s.drift, held, nil
 }
 
 func (s *Sync) loadInventory(ctx context.Context) error {

@@ -37,6 +37,7 @@ type syncOptions struct {
 	interval, timeout          time.Duration
 	once                       bool
 	prune, confirmSourceChange bool
+	force                      bool
 	pruneLimit, pruneConfirm   string
 	drift                      string
 	binding, plaintext, mac    string
@@ -86,6 +87,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.DurationVar(&o.interval, "interval", time.Minute, "time between looks at git")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that one fetch may take")
 	f.BoolVar(&o.once, "once", false, "apply once and exit: 0 if everything is applied, else 1")
+	f.BoolVar(&o.force, "force", false, "delete objects and make them anew where a field of them can not be changed")
 	f.BoolVar(&o.prune, "prune", true, "delete objects that left git")
 	f.StringVar(&o.pruneLimit, "prune-limit", "", "block a pass that would prune more than this number or percentage (default: more than 10 objects and more than half)")
 	f.StringVar(&o.pruneConfirm, "prune-confirm", "", "commit whose prunes may exceed the limit")
@@ -193,7 +195,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	work := func(ctx context.Context) error {
-		runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, cfg.Owner), Owner: cfg.Owner}
+		runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, cfg.Owner), Owner: cfg.Owner, Force: o.force}
 		if !o.once {
 			runner.Drift = apply.NewDrift(ctx, cluster, cfg.Owner)
 		}

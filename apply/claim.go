@@ -1,0 +1,94 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/gitseal/gitseal/crypto"
+)
+
+// send applies a body. What this Sync never applied before is sent without force
+// first: every Sync owns its label on an object with another value, so that of
+// another one answers with a conflict, at no request more than a new object costs.
+// Conflicts with anybody else are overruled.
+func (r *Runner) send(ctx context.Context, d Desired, e Entry, body crypto.Secret) (m *metav1.PartialObjectMetadata, requests int, err error) {
+	if e.Evidence.UID == "" {
+		m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), false)
+		if !apierrors.IsConflict(err) {
+			return m, 1, err
+		}
+		if other := claimedBy(err, r.Owner.fieldManager()); other != "" {
+			return nil, 1, &ClaimedError{By: other}
+		}
+		requests++
+	}
+	m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
+	return m, requests + 1, err
+}
+
+// ClaimedError says that another Sync has applied an object.
+type ClaimedError struct{ By string }
+
+func (e *ClaimedError) Error() string {
+	return fmt.Sprintf("the Sync %s has applied it already; remove it from one of the two (to move it without a deletion, give it the annotation gitseal.io/prune: disabled there, then remove it there), or, if that Sync is gone, remove the object's label %s", e.By, SyncLabel)
+}
+
+const managerPrefix = "gitseal."
+
+// conflictWith is how the API server names the other owner of a field
+// (structured-merge-diff, merge.Conflict).
+var conflictWith = regexp.MustCompile(`^conflict with "([^"]+)"`)
+
+// claimedBy names the Sync that owns the label, or "".
+func claimedBy(err error, own string) string {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return ""
+	}
+	for _, c := range status.Status().Details.Causes {
+		match := conflictWith.FindStringSubmatch(c.Message)
+		if match == nil || !strings.HasSuffix(c.Field, SyncLabel) || match[1] == own {
+			continue
+		}
+		if sync, ours := strings.CutPrefix(match[1], managerPrefix); ours {
+			return strings.Replace(sync, ".", "/", 1) // a namespace has no dots
+		}
+	}
+	return ""
+}
+
+// release gives an object up without deleting it: our label and the ownership of
+// our fields go, so that another may have it. A finalizer that we do not set, nor
+// anything else of it, changes.
+func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, id ID, m metav1.Object) error {
+	patch := []map[string]any{{"op": "replace", "path": "/metadata/resourceVersion", "value": m.GetResourceVersion()}} // nobody else has written meanwhile
+	if _, ok := m.GetLabels()[SyncLabel]; ok {
+		patch = append(patch, map[string]any{"op": "remove", "path": "/metadata/labels/" + strings.ReplaceAll(SyncLabel, "/", "~1")})
+	}
+	rest := slices.DeleteFunc(slices.Clone(m.GetManagedFields()), func(f metav1.ManagedFieldsEntry) bool { return f.Manager == r.Owner.fieldManager() })
+	if len(rest) == 0 {
+		rest = []metav1.ManagedFieldsEntry{{}} // an empty list would change nothing
+	}
+	patch = append(patch, map[string]any{"op": "replace", "path": "/metadata/managedFields", "value": rest})
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return errors.New("its field ownership can not be written")
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err = r.Cluster.in(gvr, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: r.Owner.fieldManager()})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("could not be given up: %w", refused(err, true))
+	}
+	return nil
+}
