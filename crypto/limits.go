@@ -60,11 +60,54 @@ func checkText(file []byte, format Format) error {
 	return nil
 }
 
-// CheckYAML refuses YAML whose aliases would take more memory than the limits
-// allow, in any file. Errors: *LimitError, *FormatError.
-func CheckYAML(file []byte) error {
-	_, err := scanYAML(file)
-	return err
+// CheckYAML refuses YAML that aliases make larger than the limits allow, in any
+// file: what is written out in full is not counted. Texts in it that hold YAML
+// themselves, such as inline patches, are looked at too. Errors: *LimitError,
+// *FormatError.
+func CheckYAML(file []byte) error { return checkYAML(file, 0) }
+
+const maxTextInText = 2 // a patch in a kustomization, a file in that
+
+func checkYAML(file []byte, within int) error {
+	for d := yaml.NewDecoder(bytes.NewReader(file)); ; {
+		var doc yaml.Node
+		switch err := d.Decode(&doc); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return formatError(YAML, err)
+		}
+		scan := yamlScan{anchors: map[*yaml.Node]*yamlSize{}, written: true}
+		if _, err := scan.size(&doc, 0); err != nil {
+			return err
+		}
+		if within < maxTextInText {
+			if err := checkTexts(&doc, within+1); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func checkTexts(n *yaml.Node, within int) error {
+	for _, c := range n.Content {
+		if err := checkTexts(c, within); err != nil {
+			return err
+		}
+	}
+	if n.Kind != yaml.ScalarNode || !MayHaveAliases([]byte(n.Value)) {
+		return nil
+	}
+	var limit *LimitError
+	if err := checkYAML([]byte(n.Value), within); errors.As(err, &limit) {
+		return err
+	}
+	return nil // most texts are no YAML
+}
+
+// MayHaveAliases is a quick look that never misses YAML with an alias.
+func MayHaveAliases(file []byte) bool {
+	return bytes.IndexByte(file, '&') >= 0 && bytes.IndexByte(file, '*') >= 0
 }
 
 // yamlDocument is one document of a file; sops is its metadata or nil.
@@ -87,7 +130,7 @@ func scanYAML(file []byte) ([]yamlDocument, error) {
 		case err != nil:
 			return nil, formatError(YAML, err)
 		}
-		size, err := yamlScan{map[*yaml.Node]*yamlSize{}}.size(&doc, 0)
+		size, err := yamlScan{anchors: map[*yaml.Node]*yamlSize{}}.size(&doc, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -109,24 +152,41 @@ func scanYAML(file []byte) ([]yamlDocument, error) {
 }
 
 // yamlScan remembers what was counted below each anchor; nil while at it.
-type yamlScan struct{ anchors map[*yaml.Node]*yamlSize }
+type yamlScan struct {
+	anchors map[*yaml.Node]*yamlSize
+	// written lets pass what is written in full, and any key: only what aliases
+	// add is limited.
+	written bool
+}
 
-// yamlSize is what lies below a node, aliases expanded.
-type yamlSize struct{ leaves, height int }
+// yamlSize is what lies below a node, aliases expanded; added is what only they
+// put there.
+type yamlSize struct{ leaves, added, height int }
+
+func (s yamlScan) check(size yamlSize, depth int) error {
+	n, deepest := size.leaves, MaxSealedDepth
+	if s.written {
+		n, deepest = size.added, 10*MaxSealedDepth
+	}
+	switch {
+	case n > MaxSealedLeaves:
+		return tooMany()
+	case depth+size.height > deepest:
+		return tooDeep()
+	}
+	return nil
+}
 
 func (s yamlScan) size(n *yaml.Node, depth int) (yamlSize, error) {
-	if depth > MaxSealedDepth {
-		return yamlSize{}, tooDeep()
+	if err := s.check(yamlSize{}, depth); err != nil {
+		return yamlSize{}, err
 	}
 	if n.Kind == yaml.AliasNode {
 		below := s.anchors[n.Alias]
-		switch {
-		case below == nil:
+		if below == nil {
 			return yamlSize{}, &FormatError{Line: n.Line, What: "an anchor that contains itself"}
-		case depth+below.height > MaxSealedDepth:
-			return yamlSize{}, tooDeep()
 		}
-		return *below, nil
+		return yamlSize{leaves: below.leaves, added: below.leaves, height: below.height}, s.check(*below, depth)
 	}
 	var out yamlSize
 	if n.Kind == yaml.ScalarNode {
@@ -134,14 +194,11 @@ func (s yamlScan) size(n *yaml.Node, depth int) (yamlSize, error) {
 	}
 	seen := map[string]bool{}
 	for i, c := range n.Content {
-		if n.Kind == yaml.MappingNode && i%2 == 0 {
-			if c.Kind != yaml.ScalarNode {
-				return out, &FormatError{Line: c.Line, What: "a key that is not a text"}
+		if n.Kind == yaml.MappingNode && i%2 == 0 && !s.written {
+			if err := checkKey(c, seen); err != nil {
+				return out, err
 			}
-			if seen[c.Value] {
-				return out, &FormatError{Line: c.Line, What: "a key that occurs twice in its map"}
-			}
-			if seen[c.Value] = true; c.Anchor != "" {
+			if c.Anchor != "" {
 				s.anchors[c] = &yamlSize{leaves: 1}
 			}
 			continue
@@ -151,12 +208,25 @@ func (s yamlScan) size(n *yaml.Node, depth int) (yamlSize, error) {
 			return out, err
 		}
 		out.height = max(out.height, below.height+1)
-		if out.leaves += below.leaves; out.leaves > MaxSealedLeaves {
-			return out, tooMany()
+		out.leaves += below.leaves
+		out.added += below.added
+		if err := s.check(out, depth); err != nil {
+			return out, err
 		}
 	}
 	if n.Anchor != "" {
 		s.anchors[n] = &out
 	}
 	return out, nil
+}
+
+func checkKey(key *yaml.Node, seen map[string]bool) error {
+	if key.Kind != yaml.ScalarNode {
+		return &FormatError{Line: key.Line, What: "a key that is not a text"}
+	}
+	if seen[key.Value] {
+		return &FormatError{Line: key.Line, What: "a key that occurs twice in its map"}
+	}
+	seen[key.Value] = true
+	return nil
 }

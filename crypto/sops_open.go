@@ -20,8 +20,9 @@ type Leaf struct {
 	// Place identifies the leaf within its unit, whatever the file is called.
 	Place   string
 	Binding Binding // of its unit; "" where that carries none
-	// ObjectKind is the kind of the Kubernetes object that the leaf was sealed in:
-	// "" where it stood in none, or where no MAC says that it was this one.
+	// ObjectKind is the kind of the Kubernetes object that the leaf was sealed in,
+	// with its group: Secret, Deployment.apps. It is "" where the leaf stood in none,
+	// or where no MAC says that it was this one.
 	ObjectKind string
 }
 
@@ -210,15 +211,23 @@ func (f *SOPSFile) collect(u *openUnit, before map[string]string) error {
 	return bindErr
 }
 
-// kindOf is the kind of the object that a document is.
+// kindOf is the kind of the object that a document is, as schema.GroupKind writes
+// it.
 func kindOf(b sops.TreeBranch) string {
-	for _, item := range b {
-		if item.Key == "kind" {
-			s, _ := item.Value.(string)
-			return s
+	field := func(key string) string {
+		for _, item := range b {
+			if item.Key == key {
+				s, _ := item.Value.(string)
+				return s
+			}
 		}
+		return ""
 	}
-	return ""
+	kind, apiVersion := field("kind"), field("apiVersion")
+	if group, _, ok := strings.Cut(apiVersion, "/"); ok && kind != "" {
+		return kind + "." + group
+	}
+	return kind
 }
 
 // Bindings lists those of the file's units, without repetition.

@@ -255,6 +255,15 @@ func (g *gate) rest(v any, path string, skipData bool) {
 	}
 }
 
+// listKey reports whether kustomize or the API server tells the items of a list of
+// a built-in kind apart by this field: under a placeholder they would be others.
+func (g *gate) listKey(path string) bool {
+	group := g.rendered.GroupVersionKind().Group
+	return (!strings.Contains(group, ".") || strings.HasSuffix(group, ".k8s.io")) && listKeys.MatchString(path)
+}
+
+var listKeys = regexp.MustCompile(`\]\.(?:name|port|containerPort|protocol|mountPath|devicePath|ip|key|topologyKey|uid|type|namespace)$`)
+
 func structuralField(path string) bool {
 	switch path {
 	case "apiVersion", "kind", "metadata.name", "metadata.namespace":
@@ -284,7 +293,7 @@ func (g *gate) scalar(text, path string) {
 		return
 	}
 	switch {
-	case structuralField(path):
+	case structuralField(path), g.masked.policy.Outside == OutsideAllow && g.listKey(path):
 		g.refuse(ReasonStructureSealed, path, "%s seals this field, which must stay readable; seal it again with encrypted_regex: %s", g.masked.values.file(token), crypto.KubernetesSelector)
 	default:
 		g.refuse(ReasonPlaceholderOutsideSecret, path, "a sealed value of %s would be shown here; sealed values may only go into a Secret's data or stringData (or, with --outside-secrets Allow, into the very field that was sealed, if its file's MAC covers the kind of the object, which it does not with mac_only_encrypted)", g.masked.values.file(token))

@@ -139,9 +139,9 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 	} else if holdsForgery(raw) {
 		return nil, &ForgeryError{File: name}
 	}
-	if err := checkAliases(raw, crypto.FormatOf(name)); err != nil {
+	if err := checkAliases(raw); err != nil {
 		m.problems = append(m.problems, Problem{File: name, Reason: reasonOf(err), Err: err})
-		return m.instead(name), nil
+		return m.instead(name, crypto.FormatOf(name)), nil
 	}
 	switch {
 	case !sealed:
@@ -165,16 +165,23 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 
 // instead stands for a file that nobody may read: no objects where it is
 // rendered, and what is generated from it is refused.
-func (m *Masker) instead(name string) []byte {
+func (m *Masker) instead(name string, format crypto.Format) []byte {
 	mark := unopened(name)
 	m.values.missing[mark] = name
-	return fmt.Appendf(nil, "apiVersion: v1\nkind: List\nmetadata: {annotations: {gitseal.io/unopened: %s}}\nitems: []\n", mark)
+	switch format {
+	case crypto.Dotenv:
+		return fmt.Appendf(nil, "GITSEAL_UNOPENED=%s\n", mark)
+	case crypto.INI:
+		return fmt.Appendf(nil, "[gitseal]\nunopened = %s\n", mark)
+	default: // YAML is a superset of JSON
+		return fmt.Appendf(nil, `{"apiVersion": "v1", "kind": "List", "metadata": {"annotations": {"gitseal.io/unopened": %q}}, "items": []}`+"\n", mark)
+	}
 }
 
 // checkAliases refuses a file, sealed or not, that a build would expand without
-// a bound.
-func checkAliases(raw []byte, format crypto.Format) error {
-	if format != crypto.YAML || !bytes.ContainsRune(raw, '&') || !bytes.ContainsRune(raw, '*') {
+// a bound. Its name does not matter: kustomize reads any file as YAML.
+func checkAliases(raw []byte) error {
+	if !crypto.MayHaveAliases(raw) {
 		return nil
 	}
 	err := crypto.CheckYAML(raw)
@@ -186,11 +193,14 @@ func checkAliases(raw []byte, format crypto.Format) error {
 }
 
 // maskUnopened never fails for a file that can be parsed at all. One that can
-// not is left as it is: the build or the gate will refuse what comes of it.
+// not becomes one without objects if it is known to be sealed, so that the rest
+// can be built; else it is left as it is.
 func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mark string) (masked []byte, err error) {
 	defer func() {
 		if recover() != nil { // the library panics where the mark should go, if metadata is a list, say
-			masked, err = raw, nil
+			if masked, err = raw, nil; mark != "" {
+				masked = m.instead(name, format)
+			}
 		}
 	}()
 	masked, err = crypto.MaskUnopened(raw, format, func(ciphertext string) string {
@@ -200,6 +210,9 @@ func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mar
 	}, mark)
 	var fe *crypto.FormatError
 	var le *crypto.LimitError
+	if mark != "" && (errors.As(err, &fe) || errors.As(err, &le)) {
+		return m.instead(name, format), nil
+	}
 	if errors.As(err, &fe) || errors.As(err, &le) || errors.Is(err, crypto.ErrNotSOPS) {
 		return raw, nil
 	}

@@ -14,11 +14,11 @@ func (g *gate) mayGoOutside(token, path string) bool {
 	// A rule that seals all but the metadata seals these two fields of a Secret,
 	// which only who may read the Secret sees.
 	own := isSecret(g.rendered) && (path == "type" || path == "immutable")
-	if g.masked.policy.Outside != OutsideAllow && !own || structuralField(path) {
+	if g.masked.policy.Outside != OutsideAllow && !own || structuralField(path) || g.listKey(path) {
 		return false
 	}
 	origins := slices.DeleteFunc(slices.Clone(g.masked.values.sealed[token].origins), func(o origin) bool {
-		return o.path != path || o.objectKind != g.rendered.GetKind() && !own
+		return o.path != path || o.objectKind != g.rendered.GroupVersionKind().GroupKind().String() && !own
 	})
 	if len(origins) == 0 {
 		return false

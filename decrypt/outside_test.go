@@ -44,10 +44,12 @@ data: {password: hunter2canary, n: 5, on: true, ratio: 0.5, list: [hunter2canary
 			replacement("{kind: ConfigMap, name: c, fieldPath: data.host}", "{kind: ConfigMap}", "data.port"), Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
 		"within a longer text": {sealedConfigMap + "-- kustomization.yaml --\nresources: [c.yaml]\npatches:\n- target: {kind: ConfigMap}\n  patch: |\n    - {op: add, path: /data/host, value: x}\n" +
 			"configMapGenerator: [{name: d, files: [c.yaml]}]\n", Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
-		"bound to another object":               {strings.Replace(sealedConfigMap, "sealed c.yaml", "sealed c.yaml for prod/other", 1), Policy{Outside: OutsideAllow}, ReasonBindingMismatch, nil},
-		"a kind that the MAC does not cover":    {strings.Replace(sealedConfigMap, "sealed c.yaml", "maconly c.yaml", 1), Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
-		"a kind that was changed after sealing": {tampered, Policy{Outside: OutsideAllow, MAC: crypto.MACWarn}, ReasonPlaceholderOutsideSecret, nil},
-		"a binding is required":                 {sealedConfigMap, Policy{Outside: OutsideAllow, Binding: BindingRequired}, ReasonBindingMissing, nil},
+		"into a kind of the same name in another group": {strings.Replace(sealedConfigMap, "ConfigMap", "Secret", 1) + "-- kustomization.yaml --\nresources: [c.yaml]\npatches:\n- target: {kind: Secret}\n  patch: |\n    - {op: replace, path: /apiVersion, value: example.com/v1}\n", Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
+		"into a list's key":                             {"-- sealed d.yaml --\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\ndata: [{name: hunter2canary}]\n", Policy{Outside: OutsideAllow}, ReasonStructureSealed, nil},
+		"bound to another object":                       {strings.Replace(sealedConfigMap, "sealed c.yaml", "sealed c.yaml for prod/other", 1), Policy{Outside: OutsideAllow}, ReasonBindingMismatch, nil},
+		"a kind that the MAC does not cover":            {strings.Replace(sealedConfigMap, "sealed c.yaml", "maconly c.yaml", 1), Policy{Outside: OutsideAllow}, ReasonPlaceholderOutsideSecret, nil},
+		"a kind that was changed after sealing":         {tampered, Policy{Outside: OutsideAllow, MAC: crypto.MACWarn}, ReasonPlaceholderOutsideSecret, nil},
+		"a binding is required":                         {sealedConfigMap, Policy{Outside: OutsideAllow, Binding: BindingRequired}, ReasonBindingMissing, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
