@@ -25,14 +25,15 @@ func runKustomize(ctx context.Context, tree fs.FS, dir string, order Order) (obj
 		return nil, err
 	}
 	masking, masked := tree.(Masking)
-	if objects, err = kustomize(ctx, tree, dir, order); err != nil {
+	read := newRecord(tree)
+	if objects, err = kustomize(ctx, read, dir, order); err != nil {
 		if masked && testFailed.MatchString(err.Error()) {
 			err = fmt.Errorf("%w (a JSON6902 patch can not test a sealed value: kustomize sees a placeholder; remove the test operation)", err)
 		}
 		return nil, err
 	}
 	if masked && len(cuts) > 0 {
-		if err := probe(ctx, masking, dir, cuts); err != nil {
+		if err := probe(ctx, masking, read, dir, cuts); err != nil {
 			return nil, err
 		}
 	}

@@ -1,14 +1,20 @@
 package build
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
 
+	yamlv3 "go.yaml.in/yaml/v3"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/yaml"
 )
 
@@ -24,7 +30,8 @@ type Masking interface {
 type cut struct {
 	file, at   string
 	index      int
-	delimiters []string // of its targets
+	delimiters []string   // of its targets
+	selects    []selected // its source and its targets
 }
 
 const (
@@ -34,78 +41,163 @@ const (
 
 // probe builds the folder again with each cut changed so that it appends its
 // whole source to its target, behind a mark. A placeholder on either side of a
-// mark would have been cut. kustomize itself finds source and target.
-func probe(ctx context.Context, tree Masking, dir string, cuts []cut) error {
+// mark would have been cut. kustomize itself finds source and target. Where such a
+// build fails, a field that is no text for instance, each cut is tried alone, and
+// those that still fail are judged by what the files say.
+func probe(ctx context.Context, tree Masking, read *record, dir string, cuts []cut) error {
+	failed, err := probeOnce(ctx, tree, dir, cuts)
+	if !failed {
+		return err
+	}
+	var unsure []cut
+	for i, c := range cuts {
+		failed, err := probeOnce(ctx, tree, dir, cuts[i:i+1])
+		if err != nil {
+			return err
+		}
+		if failed {
+			unsure = append(unsure, c)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, c := range unsure {
+		if mayMeetSealed(tree, read, c) {
+			return &KustomizationError{c.file, c.at, "can not be checked for cutting a sealed value, since the build fails without its delimiter; seal the pieces as values of their own"}
+		}
+	}
+	return nil
+}
+
+// probeOnce reports whether the changed build failed; the error is about a cut.
+func probeOnce(ctx context.Context, tree Masking, dir string, cuts []cut) (failed bool, err error) {
 	changed := map[string][]byte{}
 	for i, c := range cuts {
 		b := changed[c.file]
 		if b == nil {
 			var err error
 			if b, err = readLimited(tree, c.file); err != nil {
-				return err
+				return false, err
 			}
 		}
 		b, err := probed(b, c, i)
 		if err != nil {
-			return &KustomizationError{c.file, c.at, "can not be checked for cutting a sealed value: " + err.Error()}
+			return false, &KustomizationError{c.file, c.at, "can not be checked for cutting a sealed value: " + err.Error()}
 		}
 		changed[c.file] = b
 	}
 	objects, err := kustomize(ctx, overlayFS{tree, changed}, dir, AsWritten)
 	if err != nil {
-		return &KustomizationError{cuts[0].file, cuts[0].at, "can not be checked for cutting a sealed value, since the build fails without its delimiter; seal the pieces as values of their own"}
+		return true, nil //nolint:nilerr // the real build did not fail: the change is at fault
 	}
 	for _, u := range objects {
 		if i, side := markedToken(u, tree, cuts); side != "" {
 			c := cuts[i]
-			return &KustomizationError{c.file, strings.TrimPrefix(fmt.Sprintf("%s.%s.options.delimiter", c.at, side), "."),
+			return false, &KustomizationError{c.file, strings.TrimPrefix(fmt.Sprintf("%s.%s.options.delimiter", c.at, side), "."),
 				"would cut a sealed value in pieces, and kustomize sees only its placeholder; seal the piece as a value of its own"}
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// probed changes one replacement of a kustomization or of a list of them.
+// probed changes one replacement of a kustomization or of a list of them. The
+// types are kustomize's own: it takes the names of fields in any case.
 func probed(file []byte, c cut, number int) ([]byte, error) {
-	var doc any
-	if err := yaml.Unmarshal(file, &doc); err != nil {
+	if strings.HasPrefix(c.at, "replacements") {
+		var k types.Kustomization
+		if err := k.Unmarshal(file); err != nil {
+			return nil, err
+		}
+		marked(&k.Replacements[c.index].Replacement, number)
+		return yaml.Marshal(k)
+	}
+	var list []types.Replacement
+	if yaml.Unmarshal(file, &list) == nil {
+		marked(&list[c.index], number)
+		return yaml.Marshal(list)
+	}
+	var one types.Replacement
+	if err := yaml.Unmarshal(file, &one); err != nil {
 		return nil, err
 	}
-	var r map[string]any
-	switch d := doc.(type) {
-	case []any:
-		r, _ = d[c.index].(map[string]any)
-	case map[string]any:
-		r = d
-		if list, ok := d["replacements"].([]any); ok && strings.HasPrefix(c.at, "replacements") {
-			r, _ = list[c.index].(map[string]any)
-		}
-	}
-	mark := strconv.Itoa(number)
-	if source, ok := r["source"].(map[string]any); ok {
-		if options, _ := source["options"].(map[string]any); delimiterOf(options) != "" {
-			mark += "s"
-		}
-		delete(source, "options")
-	}
-	targets, _ := r["targets"].([]any)
-	for _, t := range targets {
-		target, _ := t.(map[string]any)
-		options, _ := target["options"].(map[string]any)
-		if options == nil {
-			options = map[string]any{}
-			target["options"] = options
-		}
-		mark := mark
-		if delimiterOf(options) != "" {
-			mark += "t"
-		}
-		options["delimiter"], options["index"] = probeMark+mark+probeMark, probeFar
-	}
-	return yaml.Marshal(doc)
+	marked(&one, number)
+	return yaml.Marshal(one)
 }
 
-func delimiterOf(options map[string]any) string { s, _ := options["delimiter"].(string); return s }
+func marked(r *types.Replacement, number int) {
+	mark := strconv.Itoa(number)
+	if r.Source != nil {
+		if r.Source.Options != nil && r.Source.Options.Delimiter != "" {
+			mark += "s"
+		}
+		r.Source.Options = nil
+	}
+	for _, target := range r.Targets {
+		if target == nil {
+			continue
+		}
+		mark := mark
+		options := types.FieldOptions{}
+		if target.Options != nil {
+			options = *target.Options
+		}
+		if options.Delimiter != "" {
+			mark += "t"
+		}
+		options.Delimiter, options.Index = probeMark+mark+probeMark, probeFar
+		target.Options = &options
+	}
+}
+
+// mayMeetSealed reports whether a replacement selects an object that lies in a
+// file with a placeholder, or one that no file holds as it is selected.
+func mayMeetSealed(tree Masking, read *record, c cut) bool {
+	for _, want := range c.selects {
+		found := false
+		for name := range read.files {
+			b, err := fs.ReadFile(tree, name)
+			if err != nil {
+				return true
+			}
+			for _, id := range objectsIn(b) {
+				if (want.Kind == "" || want.Kind == id.Kind) && (want.Name == "" || want.Name == id.Name) {
+					found = true
+					if tree.Masks(string(b)) {
+						return true
+					}
+				}
+			}
+		}
+		if !found {
+			return true
+		}
+	}
+	return false
+}
+
+// selected is what a replacement says of an object.
+type selected struct{ Kind, Name string }
+
+// objectsIn lists the objects that a file holds; generated ones are not among
+// them.
+func objectsIn(file []byte) []selected {
+	var out []selected
+	for d := yamlv3.NewDecoder(bytes.NewReader(file)); ; {
+		var doc struct {
+			Kind     string
+			Metadata struct{ Name string }
+		}
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			return nil
+		}
+		out = append(out, selected{doc.Kind, doc.Metadata.Name})
+	}
+}
 
 // markedToken looks for a placeholder that would have been cut: the source of a
 // mark that says "s", and where one says "t", what the field held before all marks

@@ -54,11 +54,24 @@ func (c *checker) replacementFile(file, dir, at, path string) (target string, li
 	return target, list, nil
 }
 
-// delimited notes a replacement with a delimiter that could meet a Secret.
+// delimited notes a replacement with a delimiter. Of what kind its source and
+// targets are does not matter: an earlier replacement or a generator may have put a
+// sealed value there.
 func (c *checker) delimited(file, at string, index int, r types.Replacement) {
-	if cutsSource(r) || cutsTarget(r) {
-		c.cuts = append(c.cuts, cut{file: file, at: at, index: index, delimiters: targetDelimiters(r)})
+	delimiters := targetDelimiters(r)
+	if !cutsSource(r) && len(delimiters) == 0 {
+		return
 	}
+	found := cut{file: file, at: at, index: index, delimiters: delimiters}
+	if r.Source != nil {
+		found.selects = append(found.selects, selected{r.Source.Kind, r.Source.Name})
+	}
+	for _, t := range r.Targets {
+		if t != nil && t.Select != nil {
+			found.selects = append(found.selects, selected{t.Select.Kind, t.Select.Name})
+		}
+	}
+	c.cuts = append(c.cuts, found)
 }
 
 // transformerReplacements are those of a ReplacementTransformer. They can not be
@@ -84,7 +97,7 @@ func (c *checker) transformerReplacements(file, dir string, doc map[string]any) 
 			switch {
 			case cutsSource(r):
 				return &KustomizationError{where, strings.TrimPrefix(at+".source.options.delimiter", "."), "may cut a sealed value in pieces; write it as replacements of the kustomization, where that can be checked"}
-			case cutsTarget(r):
+			case len(targetDelimiters(r)) > 0:
 				return &KustomizationError{where, strings.TrimPrefix(at+".targets.options.delimiter", "."), "may cut a sealed value in pieces; write it as replacements of the kustomization, where that can be checked"}
 			}
 		}
@@ -93,22 +106,7 @@ func (c *checker) transformerReplacements(file, dir string, doc map[string]any) 
 }
 
 func cutsSource(r types.Replacement) bool {
-	s := r.Source
-	return s != nil && s.Options != nil && s.Options.Delimiter != "" && secretKind(s.Kind) && ofSecretData(s.FieldPath)
-}
-
-func cutsTarget(r types.Replacement) bool {
-	for _, t := range r.Targets {
-		if t == nil || t.Options == nil || t.Options.Delimiter == "" || t.Select == nil || !secretKind(t.Select.Kind) {
-			continue
-		}
-		for _, p := range t.FieldPaths {
-			if ofSecretData(p) {
-				return true
-			}
-		}
-	}
-	return false
+	return r.Source != nil && r.Source.Options != nil && r.Source.Options.Delimiter != ""
 }
 
 func targetDelimiters(r types.Replacement) []string {
@@ -119,15 +117,4 @@ func targetDelimiters(r types.Replacement) []string {
 		}
 	}
 	return out
-}
-
-// secretKind reports whether a selector may select a Secret; targets take
-// regular expressions.
-func secretKind(kind string) bool {
-	return kind == "" || kind == "Secret" || strings.ContainsAny(kind, `.*+?()|[]{}^$\`)
-}
-
-func ofSecretData(path string) bool {
-	field := strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == '/' })
-	return len(field) > 0 && (field[0] == "data" || field[0] == "stringData" || field[0] == "*")
 }

@@ -19,13 +19,18 @@ stringData: {url: "a:b:c", plain: "x:y"}
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: c}
-data: {url: "a:b:c"}
+data: {url: "a:b:c", addr: "db.example:5432"}
+-- v.yaml --
+apiVersion: v1
+kind: Service
+metadata: {name: v}
+spec: {ports: [{port: 80}]}
 -- sealed a.env --
 A=hunter2canary:two
 -- p.env --
 P=one:two
 -- kustomization.yaml --
-resources: [s.yaml, t.yaml, c.yaml]
+resources: [s.yaml, t.yaml, c.yaml, v.yaml]
 secretGenerator: [{name: gen, envs: [a.env, p.env]}]
 `
 
@@ -46,7 +51,11 @@ func TestSealedValuesAreNotCut(t *testing.T) {
 		"put there whole, then cut":            {`[{source: {kind: Secret, name: s, fieldPath: stringData.url}, targets: [{select: {name: t}, fieldPaths: [stringData.url]}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
 		"put there whole by a cut, then cut":   {`[{source: {kind: Secret, name: s, fieldPath: stringData.url}, targets: [{select: {kind: Secret, name: t}, fieldPaths: [stringData.url], options: {delimiter: "/", index: 0}}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
 		"put there whole beside pieces":        {`[{source: {kind: Secret, name: s, fieldPath: stringData.other}, targets: [{select: {kind: Secret, name: t}, fieldPaths: [stringData.plain]}, {select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 1}}]}, {sourceValue: x, targets: [{select: {name: t}, fieldPaths: [stringData.plain], options: {delimiter: ":", index: 0}}]}]`, "replacements[1]." + target},
+		"fields in another case":               {`[{Source: {kind: Secret, name: s, FieldPath: stringData.url, Options: {Delimiter: ":"}}, targets: [{select: {name: t}, fieldPaths: [stringData.plain]}]}]`, "replacements[0]." + source},
+		"by way of a ConfigMap":                {`[{source: {kind: Secret, name: s, fieldPath: stringData.url}, targets: [{select: {kind: ConfigMap, name: c}, fieldPaths: [data.url]}]}, {source: {kind: ConfigMap, name: c, fieldPath: data.url, options: {delimiter: ":"}}, targets: [{select: {name: t}, fieldPaths: [stringData.plain]}]}]`, "replacements[1]." + source},
+		"a sealed piece for a number":          {`[{source: {kind: Secret, name: s, fieldPath: stringData.other}, targets: [{select: {kind: ConfigMap, name: c}, fieldPaths: [data.addr], options: {delimiter: ":", index: 0}}]}, {sourceValue: x, targets: [{select: {kind: ConfigMap, name: c}, fieldPaths: [data.url], options: {delimiter: ":"}}]}, {source: {kind: ConfigMap, name: c, fieldPath: data.addr, options: {delimiter: ":", index: 1}}, targets: [{select: {kind: Service}, fieldPaths: [spec.ports.0.port]}]}, {sourceValue: x, targets: [{select: {name: s}, fieldPaths: [stringData.url], options: {delimiter: ":"}}]}]`, "replacements[3]." + target},
 
+		"a plain piece for a number":    {`[{source: {kind: ConfigMap, name: c, fieldPath: data.addr, options: {delimiter: ":", index: 1}}, targets: [{select: {kind: Service}, fieldPaths: [spec.ports.0.port]}]}]`, ""},
 		"a plain value of a Secret cut": {`[{source: {kind: Secret, name: t, fieldPath: stringData.url, options: {delimiter: ":", index: 1}}, targets: [{select: {name: t}, fieldPaths: [stringData.plain]}]}]`, ""},
 		"a plain generated value cut":   {`[{source: {kind: Secret, name: gen, fieldPath: data.P, options: {delimiter: "x"}}, targets: [{select: {name: t}, fieldPaths: [stringData.plain]}]}]`, ""},
 		"a sealed value as a piece":     {`[{source: {kind: Secret, name: s, fieldPath: stringData.other}, targets: [{select: {name: t}, fieldPaths: [stringData.url], options: {delimiter: ":", index: 1}}]}]`, ""},
@@ -62,7 +71,7 @@ func TestSealedValuesAreNotCut(t *testing.T) {
 				"a base": strings.ReplaceAll(cutTree, "-- kustomization.yaml", "-- base/kustomization.yaml") + "replacements: " + c.replacements + "\n-- kustomization.yaml --\nresources: [base]\nnamePrefix: pre-\nnamespace: ns\n",
 			} {
 				if where == "a base" {
-					for _, f := range []string{"s.yaml", "t.yaml", "c.yaml", "a.env", "p.env"} {
+					for _, f := range []string{"s.yaml", "t.yaml", "c.yaml", "v.yaml", "a.env", "p.env"} {
 						tree = strings.Replace(tree, "-- "+f, "-- base/"+f, 1)
 						tree = strings.Replace(tree, "-- sealed "+f, "-- sealed base/"+f, 1)
 					}
@@ -72,8 +81,8 @@ func TestSealedValuesAreNotCut(t *testing.T) {
 				if c.refused != "" {
 					want := c.refused
 					if where == "a file" {
-						_, want, _ = strings.Cut(want, ".")
-						want = "r.yaml: " + strings.Repeat("[1].", strings.Count(c.refused, "[1]")) + want
+						index, field, _ := strings.Cut(want, ".")
+						want = "r.yaml: " + strings.TrimPrefix(strings.TrimPrefix(index, "replacements")+".", "[0].") + field
 					}
 					if err == nil || !strings.Contains(err.Error(), want) {
 						t.Errorf("%s: got %v, want %s; rendered:\n%s", where, err, want, p.yaml)
