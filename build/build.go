@@ -41,26 +41,23 @@ func (e *PathError) Error() string {
 // always gives the same objects in the same order. Errors name the file.
 // Safe for concurrent use.
 func Run(ctx context.Context, tree fs.FS, dir string, order Order) ([]*unstructured.Unstructured, error) {
-	dir = path.Clean(strings.Trim(dir, "/"))
-	if dir == "" {
-		dir = "."
-	}
-	if !fs.ValidPath(dir) {
-		return nil, &PathError{Path: dir}
-	}
-	if info, err := fs.Stat(tree, dir); err != nil || !info.IsDir() {
-		return nil, &PathError{Path: dir}
+	dir, err := folderOf(tree, dir)
+	if err != nil {
+		return nil, err
 	}
 	var objects []*unstructured.Unstructured
-	var err error
 	if kustomizationIn(tree, dir) != "" {
-		objects, err = runKustomize(ctx, tree, dir, order)
+		objects, err = runKustomize(ctx, newRecord(tree), dir, order)
 	} else {
 		objects, err = runPlain(ctx, tree, dir)
 	}
 	if err != nil {
 		return nil, err
 	}
+	return limited(objects, dir)
+}
+
+func limited(objects []*unstructured.Unstructured, dir string) ([]*unstructured.Unstructured, error) {
 	switch n := len(objects); {
 	case n == 0:
 		return nil, fmt.Errorf("path %s %w", dir, ErrNoObjects)
@@ -68,6 +65,20 @@ func Run(ctx context.Context, tree fs.FS, dir string, order Order) ([]*unstructu
 		return nil, fmt.Errorf("path %s renders %d objects, more than %d", dir, n, MaxObjects)
 	}
 	return objects, nil
+}
+
+// folderOf cleans and checks the path to render.
+func folderOf(tree fs.FS, dir string) (string, error) {
+	if dir = path.Clean(strings.Trim(dir, "/")); dir == "" {
+		dir = "."
+	}
+	if !fs.ValidPath(dir) {
+		return "", &PathError{Path: dir}
+	}
+	if info, err := fs.Stat(tree, dir); err != nil || !info.IsDir() {
+		return "", &PathError{Path: dir}
+	}
+	return dir, nil
 }
 
 // kustomizationIn returns the path of the folder's kustomization file, or "".

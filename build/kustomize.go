@@ -14,7 +14,7 @@ import (
 
 // runKustomize builds with kustomize's library. Files outside the folder may
 // be named (Flux allows it too); the tree is the border.
-func runKustomize(ctx context.Context, tree fs.FS, dir string, order Order) (objects []*unstructured.Unstructured, err error) {
+func runKustomize(ctx context.Context, tree *record, dir string, order Order) (objects []*unstructured.Unstructured, err error) {
 	defer func() {
 		if r := recover(); r != nil { // hostile input makes kyaml panic
 			objects, err = nil, fmt.Errorf("kustomize build of %s: kustomize panicked on this input", dir)
@@ -24,16 +24,15 @@ func runKustomize(ctx context.Context, tree fs.FS, dir string, order Order) (obj
 	if err != nil {
 		return nil, err
 	}
-	masking, masked := tree.(Masking)
-	read := newRecord(tree)
-	if objects, err = kustomize(ctx, read, dir, order); err != nil {
+	masking, masked := tree.FS.(Masking)
+	if objects, err = kustomize(ctx, tree, dir, order); err != nil {
 		if masked && testFailed.MatchString(err.Error()) {
 			err = fmt.Errorf("%w (a JSON6902 patch can not test a sealed value: kustomize sees a placeholder; remove the test operation)", err)
 		}
 		return nil, err
 	}
 	if masked && len(cuts) > 0 {
-		if err := probe(ctx, masking, read, dir, cuts); err != nil {
+		if err := probe(ctx, masking, tree, dir, cuts); err != nil {
 			return nil, err
 		}
 	}

@@ -39,7 +39,7 @@ func runPlain(ctx context.Context, tree fs.FS, dir string) ([]*unstructured.Unst
 			if p == dir || kustomizationIn(tree, p) == "" {
 				return nil
 			}
-			objects, err := runKustomize(ctx, tree, p, AsWritten)
+			objects, err := runKustomize(ctx, newRecord(tree), p, AsWritten)
 			if err != nil {
 				return err
 			}

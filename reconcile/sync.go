@@ -72,6 +72,7 @@ type Sync struct {
 	reported  map[apply.ID]string // drift that was only reported
 	drift     map[apply.ID]string // seen by the watches, and not yet dealt with
 	cache     *decrypt.Cache      // of what was opened
+	builds    *build.Cache
 }
 
 // New makes a Sync; nothing is read yet. runner.Drift may be nil: then drift is
@@ -81,7 +82,7 @@ func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Log
 		cfg.TargetNamespace = "default"
 	}
 	cfg.Policy.Namespace = cfg.TargetNamespace
-	return &Sync{cache: decrypt.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
+	return &Sync{cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
 }
 
 // Pass brings the cluster to what git holds. Where git can not be reached it
@@ -134,7 +135,7 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 	masker.Prefetch(ctx, path.Clean(strings.Trim(s.cfg.Path, "/")))
 	stop()
 	stop = timed(Build)
-	objects, err := build.Run(ctx, masker, s.cfg.Path, build.AsWritten)
+	objects, err := s.builds.Run(ctx, masker, s.cfg.Path)
 	stop()
 	if fatal := masker.Err(); fatal != nil {
 		r.fail(Decrypt, fatal)
