@@ -45,6 +45,7 @@ type built struct {
 	read    *record
 	objects []*unstructured.Unstructured
 	effects effects
+	texts   func() saying
 }
 
 // Run is Run of the package, as written, with the same result. What did not change
@@ -149,6 +150,7 @@ func buildPart(ctx context.Context, tree fs.FS, p part) (*built, error) {
 	}
 	b := &built{read: read, objects: objects}
 	b.effects = effectsOf(b)
+	b.texts = sync.OnceValue(func() saying { return textsOf(objects) })
 	read.FS = nil // the cache must not keep a whole commit
 	return b, nil
 }

@@ -28,8 +28,12 @@ type effects struct {
 	names      map[string]bool // that may change, as the files have them
 	namespaces map[string]bool // in which somebody may mean them
 
-	ids  []string
-	said map[string]map[string]bool // every text of the objects, by namespace
+	ids []string
+}
+
+// saying is everything that the objects of a part say.
+type saying struct {
+	said map[string]map[string]bool // by namespace
 	wide map[string]bool            // of those that name things in other namespaces
 }
 
@@ -40,7 +44,7 @@ var localConfig = []byte("config.kubernetes.io/local-config")
 var renaming = regexp.MustCompile(`allowNameChange|/metadata["'\s,}/]|/metadata$`)
 
 func effectsOf(b *built) effects {
-	e := effects{names: map[string]bool{}, namespaces: map[string]bool{"": true, "default": true}, said: map[string]map[string]bool{}, wide: map[string]bool{}}
+	e := effects{names: map[string]bool{}, namespaces: map[string]bool{"": true, "default": true}}
 	for name := range b.read.files {
 		content, err := fs.ReadFile(b.read.FS, name)
 		if err != nil {
@@ -136,32 +140,44 @@ func (e *effects) object(u *unstructured.Unstructured) {
 		in = ""
 	}
 	e.ids = append(e.ids, strings.Join([]string{gvk.Group, gvk.Version, gvk.Kind, in, generatedSuffix.ReplaceAllString(u.GetName(), "")}, "\x00"))
-	said := e.wide
-	if ns != "" && ns != "default" && !strings.HasSuffix(gvk.Kind, "Binding") {
-		if e.said[ns] == nil {
-			e.said[ns] = map[string]bool{}
+}
+
+// textsOf is needed only where another part renames something.
+func textsOf(objects []*unstructured.Unstructured) saying {
+	t := saying{said: map[string]map[string]bool{}, wide: map[string]bool{}}
+	for _, u := range objects {
+		t.object(u)
+	}
+	return t
+}
+
+func (t saying) object(u *unstructured.Unstructured) {
+	ns, said := u.GetNamespace(), t.wide
+	if ns != "" && ns != "default" && !strings.HasSuffix(u.GetKind(), "Binding") {
+		if t.said[ns] == nil {
+			t.said[ns] = map[string]bool{}
 		}
-		said = e.said[ns]
+		said = t.said[ns]
 	}
 	for key, v := range u.Object {
 		if m, ok := v.(map[string]any); ok && key == "metadata" {
 			v = m["annotations"] // names are no references, but annotations may be
 		}
-		textsIn(v, said)
+		collect(v, said)
 	}
 }
 
-func textsIn(v any, into map[string]bool) {
+func collect(v any, into map[string]bool) {
 	switch v := v.(type) {
 	case string:
 		into[v] = true
 	case []any:
 		for _, item := range v {
-			textsIn(item, into)
+			collect(item, into)
 		}
 	case map[string]any:
 		for _, item := range v {
-			textsIn(item, into)
+			collect(item, into)
 		}
 	}
 }
@@ -184,8 +200,8 @@ func independent(parts []*built) bool {
 		}
 	}
 	for i, a := range all {
-		for j, b := range all {
-			if i != j && a.renames && a.meantBy(b) {
+		for j, b := range parts {
+			if i != j && a.renames && a.meantBy(b.texts()) {
 				return false
 			}
 		}
@@ -193,12 +209,13 @@ func independent(parts []*built) bool {
 	return true
 }
 
-// meantBy reports whether an object of b may refer to something that a renames.
-func (e effects) meantBy(b effects) bool {
-	if e.namesAnyOf(b.wide) {
+// meantBy reports whether an object that says t may refer to something that the
+// part renames.
+func (e effects) meantBy(t saying) bool {
+	if e.namesAnyOf(t.wide) {
 		return true
 	}
-	for ns, said := range b.said {
+	for ns, said := range t.said {
 		if (e.cluster || e.namespaces[ns]) && e.namesAnyOf(said) {
 			return true
 		}

@@ -65,7 +65,7 @@ func (m *Masked) Gate(objects []*unstructured.Unstructured) Gated {
 			g.target.Group, g.target.Kind = "", "Secret"
 			o = g.sealedSecret(u)
 		} else {
-			o = g.plain(u.DeepCopy())
+			o = g.plain(&unstructured.Unstructured{Object: maps.Clone(u.Object)}) // only the top is changed
 		}
 		out.Warnings = append(out.Warnings, g.warnings...)
 		if g.refusal != nil {
