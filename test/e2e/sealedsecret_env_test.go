@@ -53,6 +53,12 @@ func newSealedEnv(t *testing.T) *sealedEnv {
 	}
 }
 
+// another is an env of its own on the same cluster, for t.
+func (e *sealedEnv) another(t *testing.T) *sealedEnv {
+	t.Helper()
+	return &sealedEnv{env: newEnvOn(t, e.cp), dynamic: e.dynamic, kubeseal: e.kubeseal, controller: e.controller}
+}
+
 func (e *sealedEnv) sealedSecrets(namespace string) dynamic.ResourceInterface {
 	return e.dynamic.Resource(harness.SealedSecretsResource()).Namespace(namespace)
 }

@@ -426,7 +426,7 @@ func (e *sealedEnv) assertUnsealed(t *testing.T, step string, before map[string]
 // foreignSealedSecret opens what is in git while one of it lives in the cluster as
 // a SealedSecret that the agent has not applied.
 func foreignSealedSecret(t *testing.T, on *sealedEnv) {
-	e := &sealedEnv{env: newEnvOn(t, on.cp), dynamic: on.dynamic, kubeseal: on.kubeseal, controller: on.controller}
+	e := on.another(t)
 	cert := e.controller.URL + "/v1/cert.pem"
 	held, free := canary(t), canary(t)
 	objects := map[string]map[string]any{"held": e.sealWith(cert, e.plainManifest("held", held, nil)), "free": e.sealWith(cert, e.plainManifest("free", free, nil))}

@@ -178,30 +178,39 @@ func sealedRows(e *sealedEnv, cert, other, secret string) map[string]sealedRow {
 	return rows
 }
 
+const managed, patch = "sealedsecrets.bitnami.com/managed", "sealedsecrets.bitnami.com/patch"
+
+// existingSecret is one of another program.
+func existingSecret(annotations ...string) *corev1.Secret {
+	s := secretObject("", map[string][]byte{"old": []byte("an old value"), "user": []byte("an old user")})
+	s.Labels = map[string]string{"old": "label", "app": "old"}
+	s.Annotations = map[string]string{"old": "annotation", "note": "old"}
+	for _, a := range annotations {
+		s.Annotations[a] = "true"
+	}
+	return s
+}
+
+// overExisting is metadata that changes some of an existingSecret's.
+func overExisting(annotations ...string) map[string]any {
+	m := annotated(annotations...)
+	m["labels"] = map[string]any{"app": "shop"}
+	m["annotations"].(map[string]any)["note"] = "new"
+	return m
+}
+
 // existingRows find a Secret in their place.
 func existingRows(pair map[string]string) map[string]sealedRow {
-	const managed, patch = "sealedsecrets.bitnami.com/managed", "sealedsecrets.bitnami.com/patch"
-	existing := func(annotations ...string) *corev1.Secret {
-		s := secretObject("", map[string][]byte{"old": []byte("an old value"), "user": []byte("an old user")})
-		s.Labels = map[string]string{"old": "label", "app": "old"}
-		s.Annotations = map[string]string{"old": "annotation", "note": "old"}
-		for _, a := range annotations {
-			s.Annotations[a] = "true"
-		}
-		return s
-	}
-	meta := func(names ...string) map[string]any {
-		m := annotated(names...)
-		m["labels"] = map[string]any{"app": "shop"}
-		m["annotations"].(map[string]any)["note"] = "new"
-		return m
-	}
+	existing, meta := existingSecret, overExisting
+	bare := secretObject("", nil)
+	bare.Annotations = map[string]string{patch: "true"}
 	merged := with(pair, "old", "an old value")
 	return map[string]sealedRow{
 		"a Secret that is managed":                   {values: pair, existing: existing(managed), meta: meta(managed)},
 		"a Secret that is managed, and then not":     {values: pair, existing: existing(managed), meta: meta()},
 		"a Secret that is patched":                   {values: pair, existing: existing(patch), meta: meta(patch), want: merged},
 		"a Secret that is patched, and then not":     {values: pair, existing: existing(patch), meta: meta(), want: merged},
+		"a Secret that is patched, without data":     {values: pair, existing: bare, meta: meta(patch)},
 		"a Secret that is managed and patched":       {values: pair, existing: existing(managed, patch), meta: meta(managed, patch), want: merged},
 		"a Secret that is managed, without metadata": {values: pair, existing: existing(managed)},
 	}
