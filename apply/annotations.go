@@ -22,6 +22,7 @@ const (
 	fluxForce     = "kustomize.toolkit.fluxcd.io/force"
 	fluxSSA       = "kustomize.toolkit.fluxcd.io/ssa"
 	fluxReconcile = "kustomize.toolkit.fluxcd.io/reconcile"
+	detach        = "client.lifecycle.config.k8s.io/deletion" // of Config Sync and kpt
 	argoOptions   = "argocd.argoproj.io/sync-options"
 	argoWave      = "argocd.argoproj.io/sync-wave"
 
@@ -39,34 +40,42 @@ func argoOption(annotations map[string]string, options ...string) bool {
 	return false
 }
 
+// asks is what the object says by an annotation; those of Flux may be labels.
+func asks(m metav1.Object, name string) string {
+	if v, ok := m.GetAnnotations()[name]; ok || strings.HasPrefix(name, "gitseal.io/") {
+		return v
+	}
+	return m.GetLabels()[name]
+}
+
 // unreconciled names the annotation that keeps an object from being written, "".
-func unreconciled(a map[string]string) string {
+func unreconciled(m metav1.Object) string {
 	for _, name := range []string{reconcileAnnotation, fluxReconcile} {
-		if strings.EqualFold(a[name], disabled) {
+		if strings.EqualFold(asks(m, name), disabled) {
 			return name
 		}
 	}
 	return ""
 }
 
-// leftAlone reports whether an object is not to be written: never, or because it
-// is to be created only and is there.
-func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes bool, requests int, err error) {
-	a := d.Object.Masked.GetAnnotations()
+// leftAlone reports whether an object is not to be written: never, and not pruned
+// either, or because it is to be created only and is there.
+func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes, never bool, requests int, err error) {
+	m := d.Object.Masked
 	switch {
-	case unreconciled(a) != "", a[ssaAnnotation] == "Ignore", a[fluxSSA] == "Ignore":
-		return true, 0, nil
-	case a[ssaAnnotation] != "IfNotPresent" && a[fluxSSA] != "IfNotPresent":
-		return false, 0, nil
+	case unreconciled(m) != "", asks(m, ssaAnnotation) == "Ignore", asks(m, fluxSSA) == "Ignore":
+		return true, true, 0, nil
+	case asks(m, ssaAnnotation) != "IfNotPresent" && asks(m, fluxSSA) != "IfNotPresent":
+		return false, false, 0, nil
 	}
 	_, err = r.Cluster.get(ctx, d.kind.resource, d.ID)
 	switch {
 	case apierrors.IsNotFound(err):
-		return false, 1, nil
+		return false, false, 1, nil
 	case err != nil:
-		return false, 1, refused(err, false)
+		return false, false, 1, refused(err, false)
 	}
-	return true, 1, nil
+	return true, false, 1, nil
 }
 
 // retained names the annotation by which the object asks not to be pruned.
@@ -75,14 +84,16 @@ func retained(m metav1.Object) string {
 	switch {
 	case a[pruneAnnotation] == disabled:
 		return pruneAnnotation
-	case a[fluxPrune] == disabled:
+	case asks(m, fluxPrune) == disabled:
 		return fluxPrune
-	case argoOption(a, "Prune=false"):
+	case a[detach] == "detach":
+		return detach
+	case argoOption(a, "Prune=false", "Prune=confirm"): // nobody is there to be asked
 		return argoOptions
 	case a[skipOwnerAnnotation] == "true": // to sealed-secrets: the Secret outlives the SealedSecret
 		return skipOwnerAnnotation
 	case a[patchAnnotation] == "true" && a[managedAnnotation] != "true": // somebody else's Secret, with values added
 		return patchAnnotation
 	}
-	return unreconciled(a)
+	return unreconciled(m)
 }

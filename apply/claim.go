@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/gitseal/gitseal/crypto"
 )
@@ -68,12 +69,18 @@ func claimedBy(err error, own string) string {
 }
 
 // release gives an object up without deleting it: our label and the ownership of
-// our fields go, so that another may have it. A finalizer that we do not set, nor
-// anything else of it, changes.
-func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, id ID, m metav1.Object) error {
+// our fields go, so that another may have it, and with them the annotation by which
+// git asked for it, which would bind the next owner. Nothing else changes.
+func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, id ID, m metav1.Object, annotation string) error {
 	patch := []map[string]any{{"op": "replace", "path": "/metadata/resourceVersion", "value": m.GetResourceVersion()}} // nobody else has written meanwhile
+	remove := func(field, key string) {
+		patch = append(patch, map[string]any{"op": "remove", "path": "/metadata/" + field + "/" + strings.ReplaceAll(key, "/", "~1")})
+	}
 	if _, ok := m.GetLabels()[SyncLabel]; ok {
-		patch = append(patch, map[string]any{"op": "remove", "path": "/metadata/labels/" + strings.ReplaceAll(SyncLabel, "/", "~1")})
+		remove("labels", SyncLabel)
+	}
+	if _, ok := m.GetAnnotations()[annotation]; ok && annotation == pruneAnnotation && ownsAnnotation(m, r.Owner.fieldManager(), annotation) {
+		remove("annotations", annotation)
 	}
 	rest := slices.DeleteFunc(slices.Clone(m.GetManagedFields()), func(f metav1.ManagedFieldsEntry) bool { return f.Manager == r.Owner.fieldManager() })
 	if len(rest) == 0 {
@@ -91,4 +98,15 @@ func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, i
 		return fmt.Errorf("could not be given up: %w", refused(err, true))
 	}
 	return nil
+}
+
+func ownsAnnotation(m metav1.Object, manager, annotation string) bool {
+	path := fieldpath.MakePathOrDie("metadata", "annotations", annotation)
+	return slices.ContainsFunc(m.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
+		if f.Manager != manager || f.FieldsV1 == nil {
+			return false
+		}
+		set, err := fieldSet(f)
+		return err == nil && set.Has(path)
+	})
 }

@@ -43,7 +43,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	cp := harness.Shared(t)
+	return newWorldOn(t, harness.Shared(t))
+}
+
+func newWorldOn(t *testing.T, cp *harness.ControlPlane) *world {
+	t.Helper()
 	cfg, err := cp.RESTConfig()
 	if err != nil {
 		t.Fatal(err)

@@ -151,7 +151,7 @@ func (d *Drift) hold(id ID, s sighting) bool {
 	before, was := d.held[id]
 	annotation := ""
 	if !s.gone {
-		annotation = unreconciled(s.metadata.GetAnnotations())
+		annotation = unreconciled(s.metadata)
 	}
 	switch {
 	case annotation != "":

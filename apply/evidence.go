@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
@@ -44,15 +45,19 @@ func shortHash(s string) string {
 
 // foreignManager names who wrote last besides us, for messages.
 func foreignManager(m metav1.Object, manager string) string {
-	var name string
+	var name, untimed string // the API server leaves no time on the entry of scale
 	var at time.Time
 	for _, f := range m.GetManagedFields() {
-		if f.Manager == manager || f.Subresource == "status" || f.Time == nil {
+		if f.Manager == manager || f.Subresource == "status" {
+			continue
+		}
+		if f.Time == nil {
+			untimed = f.Manager
 			continue
 		}
 		if !f.Time.Time.Before(at) {
 			name, at = f.Manager, f.Time.Time
 		}
 	}
-	return name
+	return cmp.Or(name, untimed)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +27,8 @@ func neverRecreated(id ID) bool {
 }
 
 func (r *Runner) forced(d Desired) bool {
-	a := d.Object.Masked.GetAnnotations()
-	return r.Force || a[forceAnnotation] == enabled || a[fluxForce] == enabled || argoOption(a, "Force=true", "Replace=true")
+	m := d.Object.Masked
+	return r.Force || asks(m, forceAnnotation) == enabled || asks(m, fluxForce) == enabled || argoOption(m.GetAnnotations(), "Force=true", "Replace=true")
 }
 
 // recreate is the answer to a refused update. Whether the refusal is about a field
@@ -41,10 +43,14 @@ func (r *Runner) recreate(ctx context.Context, d Desired, body crypto.Secret, ca
 		return nil, 0, cause
 	}
 	var status apierrors.APIStatus
-	if !errors.As(cause, &status) || status.Status().Code != http.StatusUnprocessableEntity {
+	if !errors.As(cause, &status) || status.Status().Code != http.StatusUnprocessableEntity || !aboutAField(status.Status()) {
 		return nil, 0, safe(cause)
 	}
+	fixed := unchangeable.MatchString(cause.Error())
 	cause = safe(cause)
+	if neverRecreated(d.ID) && !fixed {
+		return nil, 0, cause
+	}
 	if neverRecreated(d.ID) {
 		return nil, 0, &immutableError{cause, "gitseal never makes a " + d.ID.Kind + " anew; where the change is meant, do it by hand"}
 	}
@@ -70,6 +76,15 @@ func (r *Runner) recreate(ctx context.Context, d Desired, body crypto.Secret, ca
 		return nil, requests + 1, fmt.Errorf("was deleted to be made anew: %w", safe(err))
 	}
 	return m, requests + 1, nil
+}
+
+// unchangeable is how the API server speaks of fields that can not be changed.
+var unchangeable = regexp.MustCompile(`(?i)immutable|forbidden|may not be changed|cannot change|may not change`)
+
+// aboutAField tells the API server's own validation from policies and webhooks,
+// which can forbid a change with the same code: force must not get around them.
+func aboutAField(s metav1.Status) bool {
+	return s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool { return c.Field != "" })
 }
 
 // tryAsNew asks the API server whether it would take the object if it were new.

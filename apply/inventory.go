@@ -27,6 +27,7 @@ type Entry struct {
 	Body     string   `json:"b,omitempty"` // digest of what was sent
 	Evidence Evidence `json:"e,omitzero"`
 	Wave     int      `json:"w,omitempty"`
+	Keep     bool     `json:"x,omitempty"` // it asks in git to be left alone: given up, not pruned
 
 	// resourceVersion of our last apply, to tell stale events; not stored.
 	resourceVersion string

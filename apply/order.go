@@ -19,7 +19,7 @@ func edges(desired []Desired, refs [][]ID) [][]int {
 	wave := make([]int, len(desired))
 	for i, d := range desired {
 		at[d.ID] = i
-		wave[i], _ = waveOf(d) // what is no number fails when it is sent
+		wave[i], _ = waveOf(d.Object.Masked.GetAnnotations()) // what is no number fails when it is sent
 		if isCRD(d.ID.GroupKind()) {
 			group, _, _ := unstructured.NestedString(d.Object.Masked.Object, "spec", "group")
 			k, _, _ := unstructured.NestedString(d.Object.Masked.Object, "spec", "names", "kind")
@@ -91,8 +91,7 @@ func waves(before [][]int, wave []int) [][]int {
 }
 
 // waveOf is the number of the object's wave.
-func waveOf(d Desired) (int, error) {
-	a := d.Object.Masked.GetAnnotations()
+func waveOf(a map[string]string) (int, error) {
 	for _, name := range []string{waveAnnotation, argoWave} {
 		if text, ok := a[name]; ok {
 			n, err := strconv.Atoi(text)
@@ -103,6 +102,12 @@ func waveOf(d Desired) (int, error) {
 		}
 	}
 	return 0, nil
+}
+
+// WaveOf is the number of the wave that annotations ask for, 0 if they say none.
+func WaveOf(annotations map[string]string) int {
+	n, _ := waveOf(annotations) // what is no number fails when it is sent
+	return n
 }
 
 const maxWave = 1 << 20

@@ -3,6 +3,7 @@ package apply
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +41,8 @@ type Plan struct {
 	inventory Inventory
 	source    string
 	refused   map[ID]bool
+	absent    map[ID]int
+	renamed   []ID
 }
 
 // PlanInput is everything that a plan depends on.
@@ -60,6 +63,12 @@ type PlanInput struct {
 	// Refused are the objects of git that the gate did not let through; what
 	// needs one of them waits.
 	Refused []ID
+	// Renamed are those of Refused whose name nothing else has, since kustomize made
+	// it: wherever it stands, it is a reference.
+	Renamed []ID
+	// Absent are all objects that git holds and this pass can not apply, refused or
+	// of an unknown kind, with their waves: later ones wait.
+	Absent map[ID]int
 
 	Prune               bool
 	Limit               PruneLimit
@@ -103,7 +112,7 @@ func (l PruneLimit) exceeded(prune, all int) bool {
 
 // NewPlan compares what git wants with the inventory. It is pure.
 func NewPlan(in PlanInput) Plan {
-	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}}
+	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}, absent: in.Absent, renamed: in.Renamed}
 	wanted := map[ID]bool{}
 	for _, id := range in.Refused {
 		wanted[id], p.refused[id] = true, true
@@ -195,7 +204,7 @@ func pruneRank(id ID) int {
 		return 5
 	case id.Group == "" && id.Kind == "Namespace":
 		return 6
-	case id.Group == "" && (id.Kind == "Secret" || id.Kind == "ConfigMap" || id.Kind == "ServiceAccount"):
+	case id.Group == "" && (id.Kind == "Secret" || id.Kind == "ConfigMap" || id.Kind == "ServiceAccount" || id.Kind == "PersistentVolumeClaim"):
 		return 3
 	case strings.HasSuffix(id.Kind, "Role"):
 		return 4
@@ -204,6 +213,16 @@ func pruneRank(id ID) int {
 	default:
 		return 1
 	}
+}
+
+// lacking names an object of a lower wave that can not be applied now.
+func (p Plan) lacking(wave int) string {
+	for _, id := range slices.SortedFunc(maps.Keys(p.absent), compareIDs) {
+		if p.absent[id] < wave {
+			return id.String()
+		}
+	}
+	return ""
 }
 
 // Count returns how many steps have the action.

@@ -18,6 +18,12 @@ import (
 // A kind that can not be watched is left alone: what is known of it may be old.
 func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 	unhealthy := r.Drift.Unhealthy()
+	wanted := map[string]bool{} // uids of what git holds
+	for _, d := range p.Desired {
+		if uid := res.Inventory.Entries[d.ID].Evidence.UID; uid != "" {
+			wanted[uid] = true
+		}
+	}
 	for _, s := range p.Steps {
 		if s.Action == Release && ctx.Err() == nil {
 			delete(res.Inventory.Entries, s.ID)
@@ -27,15 +33,19 @@ func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 			continue
 		}
 		if err := unhealthy[s.ID.GroupKind()]; err != nil {
-			res.Kept = append(res.Kept, Failure{s.ID, fmt.Errorf("its kind can not be watched: %w", refused(err, false))})
+			res.Kept = append(res.Kept, Failure{ID: s.ID, Err: fmt.Errorf("its kind can not be watched: %w", refused(err, false))})
 			continue
 		}
 		e := res.Inventory.Entries[s.ID]
+		if wanted[e.Evidence.UID] { // it is the same object under another API group
+			delete(res.Inventory.Entries, s.ID)
+			continue
+		}
 		r.Drift.begin(s.ID)
 		gone, deleted, err := r.prune(ctx, s.ID, e, res, pruneTries)
 		switch {
 		case err != nil:
-			res.Kept = append(res.Kept, Failure{s.ID, err})
+			res.Kept = append(res.Kept, Failure{ID: s.ID, Err: err})
 		case gone:
 			delete(res.Inventory.Entries, s.ID)
 		default: // a finalizer holds it
@@ -69,9 +79,9 @@ func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result, tries i
 	if m.GetDeletionTimestamp() != nil {
 		return false, false, nil
 	}
-	if retained(m) != "" {
+	if by := retained(m); by != "" || e.Keep {
 		res.Requests++
-		err := r.release(ctx, gvr, id, m)
+		err := r.release(ctx, gvr, id, m, by)
 		return err == nil, false, err
 	}
 	if id.Group == "" && id.Kind == "Namespace" {
@@ -171,8 +181,8 @@ func (r *Runner) namespaceEmpty(ctx context.Context, ns string, res *Result) err
 				return fmt.Errorf("its %s could not be listed: %w", resource.Name, refused(err, false))
 			}
 			for i := range found.Items {
-				if o := &found.Items[i]; !r.harmless(gv.Group, resource.Kind, o) {
-					return fmt.Errorf("holds %s/%s, which gitseal did not make; remove it, or take the namespace out of gitseal's hands with the annotation gitseal.io/prune: disabled", resource.Kind, o.GetName())
+				if o := &found.Items[i]; !harmless(gv.Group, resource.Kind, o) {
+					return fmt.Errorf("holds %s/%s, which would be deleted with it; remove it, or take the namespace out of gitseal's hands with the annotation gitseal.io/prune: disabled", resource.Kind, o.GetName())
 				}
 			}
 		}
@@ -191,11 +201,11 @@ func madeByTheCluster(group, resource string) bool {
 	return false
 }
 
-// harmless objects are ours, on their way out, made by the cluster for every
-// namespace, or children of another object.
-func (r *Runner) harmless(group, kind string, o metav1.Object) bool {
+// harmless objects are on their way out, made by the cluster for every namespace,
+// or children of another object. Ours that left git went before the namespace.
+func harmless(group, kind string, o metav1.Object) bool {
 	switch {
-	case o.GetLabels()[SyncLabel] == r.Owner.label(), o.GetDeletionTimestamp() != nil, metav1.GetControllerOf(o) != nil:
+	case o.GetDeletionTimestamp() != nil, metav1.GetControllerOf(o) != nil:
 		return true
 	case group == "" && kind == "ConfigMap" && o.GetName() == "kube-root-ca.crt",
 		group == "" && kind == "ServiceAccount" && o.GetName() == "default":

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,9 +12,10 @@ import (
 
 // references lists, for each desired object, what it names and can not work
 // without. refused are objects of git that will not be applied; they count as
-// well, since what names them must wait.
-func references(desired []Desired, refused map[ID]bool) [][]ID {
-	generated := generatedNames(desired, refused)
+// well, since what names them must wait; renamed are those of names that only
+// kustomize can have written.
+func references(desired []Desired, refused map[ID]bool, renamed []ID) [][]ID {
+	generated := generatedNames(desired, refused, renamed)
 	out := make([][]ID, len(desired))
 	for i, d := range desired {
 		out[i] = referencesOf(d, generated)
@@ -23,7 +25,7 @@ func references(desired []Desired, refused map[ID]bool) [][]ID {
 
 // generatedNames are names that nothing else has: wherever one stands,
 // kustomize wrote a reference.
-func generatedNames(desired []Desired, refused map[ID]bool) map[string][]ID {
+func generatedNames(desired []Desired, refused map[ID]bool, renamed []ID) map[string][]ID {
 	out := map[string][]ID{}
 	add := func(id ID) {
 		if _, generated := decrypt.BaseName(id.Name); generated && id.Group == "" && (id.Kind == "Secret" || id.Kind == "ConfigMap") {
@@ -35,6 +37,11 @@ func generatedNames(desired []Desired, refused map[ID]bool) map[string][]ID {
 	}
 	for id := range refused {
 		add(id)
+	}
+	for _, id := range renamed {
+		if !slices.Contains(out[id.Name], id) {
+			out[id.Name] = append(out[id.Name], id)
+		}
 	}
 	return out
 }
@@ -52,9 +59,18 @@ func referencesOf(d Desired, generated map[string][]ID) []ID {
 		}
 	}
 	if d.ID.Group != "" || d.ID.Kind != "Secret" && d.ID.Kind != "ConfigMap" {
-		r.secrets(o, false)
+		r.secrets(withoutNames(o), false)
 	}
 	return r.found
+}
+
+// withoutNames is an object without its own name and labels, which refer to
+// nothing.
+func withoutNames(o map[string]any) map[string]any {
+	o = maps.Clone(o)
+	meta, _ := o["metadata"].(map[string]any)
+	o["metadata"] = map[string]any{"annotations": meta["annotations"]}
+	return o
 }
 
 type finder struct {

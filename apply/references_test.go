@@ -46,7 +46,7 @@ func TestWhatAnObjectNamesComesBeforeIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			for _, id := range references([]Desired{parsed(t, c.manifest)}, hashed)[0] {
+			for _, id := range references([]Desired{parsed(t, c.manifest)}, hashed, nil)[0] {
 				got = append(got, id.Kind+"/"+id.Name)
 			}
 			if d := cmp.Diff(strings.Fields(c.want), slices.Sorted(slices.Values(got))); d != "" && len(c.want)+len(got) > 0 {
@@ -61,12 +61,12 @@ func TestASecretOfASealedSecretIsWaitedForInBothForms(t *testing.T) {
 	sealed := parsed(t, `{apiVersion: bitnami.com/v1alpha1, kind: SealedSecret, metadata: {name: a, namespace: ns}}`)
 	pod := parsed(t, `{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: ns}, spec: {containers: [{envFrom: [{secretRef: {name: a}}]}]}}`)
 	all := []Desired{pod, sealed}
-	if d := cmp.Diff([][]int{{1}, {}}, normal(edges(all, references(all, nil)))); d != "" {
+	if d := cmp.Diff([][]int{{1}, {}}, normal(edges(all, references(all, nil, nil)))); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	for _, refused := range []ID{sealed.ID, secretOf(sealed.ID)} {
 		p := Plan{Desired: []Desired{pod}, refused: map[ID]bool{refused: true}}
-		if b := blocker(p, nil, references(p.Desired, p.refused), []outcome{{}}, 0); b == "" {
+		if b := blocker(p, nil, references(p.Desired, p.refused, nil), []outcome{{}}, 0); b == "" {
 			t.Errorf("the pod goes on although %s was refused", refused)
 		}
 	}

@@ -20,6 +20,8 @@ type Desired struct {
 type Failure struct {
 	ID  ID
 	Err error
+	// Wave of the object, where it was not even tried.
+	Wave int
 }
 
 func (f Failure) Error() string { return f.ID.String() + ": " + f.Err.Error() }
@@ -46,7 +48,7 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 				k, err = c.lookup(gvk)
 			}
 			if err != nil {
-				failed = append(failed, Failure{id, err})
+				failed = append(failed, Failure{id, err, WaveOf(o.Masked.GetAnnotations())})
 				continue
 			}
 		}
@@ -57,7 +59,7 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 			id.Namespace = ""
 		}
 		if seen[id] {
-			failed = append(failed, Failure{id, twice(o, defaultNamespace)})
+			failed = append(failed, Failure{id, twice(o, defaultNamespace), WaveOf(o.Masked.GetAnnotations())})
 			continue
 		}
 		seen[id] = true

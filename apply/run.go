@@ -121,7 +121,7 @@ func notTried(step Step, e Entry, why error) outcome {
 }
 
 func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
-	refs := references(p.Desired, p.refused)
+	refs := references(p.Desired, p.refused, p.renamed)
 	before := edges(p.Desired, refs)
 	claimed, claimErr := r.claims(ctx, p, res)
 	var silent atomic.Bool // the sealed-secrets controller did not answer once
@@ -202,9 +202,9 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 		res.Requests += o.requests
 		switch {
 		case o.failed != nil:
-			res.Failed = append(res.Failed, Failure{id, o.failed})
+			res.Failed = append(res.Failed, Failure{ID: id, Err: o.failed})
 		case o.waiting != nil:
-			res.Waiting = append(res.Waiting, Failure{id, o.waiting})
+			res.Waiting = append(res.Waiting, Failure{ID: id, Err: o.waiting})
 		case o.done != nil:
 			res.Done = append(res.Done, *o.done)
 		}
@@ -214,19 +214,21 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 // blocker names something that object i needs and that is not there. Kinds that
 // only come last for good order are not held up.
 func blocker(p Plan, deps []int, refs [][]ID, outcomes []outcome, i int) string {
-	if i < len(p.Desired) && last(p.Desired[i].ID) {
-		return ""
-	}
+	only := i < len(p.Desired) && last(p.Desired[i].ID)
 	for _, j := range deps {
 		switch {
 		case outcomes[j].blocker != "":
 			return outcomes[j].blocker
+		case only:
 		case outcomes[j].failed != nil || outcomes[j].waiting != nil:
 			return p.Desired[j].ID.String()
 		}
 	}
 	if i >= len(p.Desired) {
 		return ""
+	}
+	if absent := p.lacking(WaveOf(p.Desired[i].Object.Masked.GetAnnotations())); only || absent != "" {
+		return absent
 	}
 	for _, id := range refs[i] {
 		if p.refused[id] || id.Kind == "Secret" && p.refused[sealedSecretOf(id)] {
@@ -245,15 +247,16 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	if r.Owner.reserved(d.ID) {
 		return fail(errors.New("is one of the agent's own objects and may not come from git"))
 	}
-	wave, err := waveOf(d)
+	wave, err := waveOf(d.Object.Masked.GetAnnotations())
 	if err != nil {
 		return fail(err)
 	}
-	alone, looked, err := r.leftAlone(ctx, d)
+	alone, never, looked, err := r.leftAlone(ctx, d)
 	if err != nil {
 		return fail(err)
 	}
 	if alone {
+		e.Keep = never
 		return outcome{entry: e, requests: looked}
 	}
 	body, digest, asked, err := r.body(ctx, d, e)

@@ -22,6 +22,10 @@ func (m *Masked) filesOf(u *unstructured.Unstructured) []string {
 	return m.filesWith(u.GetKind(), u.GetName())
 }
 
+func (m *Masked) renamed(u *unstructured.Unstructured) bool {
+	return !slices.ContainsFunc(m.named()[u.GetKind()], func(o namedObject) bool { return o.name == u.GetName() })
+}
+
 // inFiles adds the files to an error about an object.
 func (m *Masked) inFiles(err error, kind, name string) error {
 	if files := m.filesWith(kind, name); len(files) > 0 {

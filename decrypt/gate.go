@@ -69,7 +69,7 @@ func (m *Masked) Gate(objects []*unstructured.Unstructured) Gated {
 		}
 		out.Warnings = append(out.Warnings, g.warnings...)
 		if g.refusal != nil {
-			g.refusal.Files = m.filesOf(u)
+			g.refusal.Files, g.refusal.Annotations, g.refusal.Renamed = m.filesOf(u), u.GetAnnotations(), m.renamed(u)
 			out.Refused = append(out.Refused, *g.refusal)
 			continue
 		}

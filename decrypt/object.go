@@ -116,11 +116,29 @@ func (o Object) finish(u *unstructured.Unstructured, labels map[string]string) (
 		all[k] = v
 	}
 	u.SetLabels(all)
+	withoutEmpty(u)
 	b, err := json.Marshal(u.Object)
 	if err != nil {
 		return crypto.Secret{}, "", errors.New("can not be written as JSON")
 	}
 	return crypto.NewSecret(b), o.masked.digester.Digest("body", b), nil
+}
+
+// withoutEmpty drops maps that say nothing but would be owned: what others add to
+// one would look like drift.
+func withoutEmpty(u *unstructured.Unstructured) {
+	drop := func(in map[string]any, fields ...string) {
+		for _, field := range fields {
+			if m, ok := in[field].(map[string]any); ok && len(m) == 0 {
+				delete(in, field)
+			}
+		}
+	}
+	meta, _ := u.Object["metadata"].(map[string]any)
+	drop(meta, "annotations")
+	if u.GroupVersionKind().Group == "" {
+		drop(u.Object, "data", "binaryData")
+	}
 }
 
 func describe(u *unstructured.Unstructured) string {

@@ -116,6 +116,11 @@ type Refusal struct {
 	Reason  Reason
 	Message string
 	Files   []string // where it was read from, as far as that is known
+	// Annotations of the rendered object.
+	Annotations map[string]string
+	// Renamed says that no file has the object under this name: kustomize changed
+	// it, and with it the references to it.
+	Renamed bool
 }
 
 // Target names an object of the cluster; for a SealedSecret it is its Secret.

@@ -171,7 +171,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	plan := apply.NewPlan(apply.PlanInput{
 		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted, Held: held,
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
-		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused),
+		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused), Renamed: renamed(gated.Refused), Absent: absent(gated.Refused, unknown),
 		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
 		ConfirmSourceChange: s.cfg.ConfirmSourceChange,
 	})
@@ -234,6 +234,28 @@ func (s *Sync) loadInventory(ctx context.Context) error {
 	}
 	s.inventory, s.loaded = inv, true
 	return nil
+}
+
+func renamed(refused []decrypt.Refusal) []apply.ID {
+	var out []apply.ID
+	for _, r := range refused {
+		if r.Renamed {
+			out = append(out, apply.ID(r.Target))
+		}
+	}
+	return out
+}
+
+// absent is what git holds and this pass can not apply, with its waves.
+func absent(refused []decrypt.Refusal, unknown []apply.Failure) map[apply.ID]int {
+	out := map[apply.ID]int{}
+	for _, r := range refused {
+		out[apply.ID(r.Target)] = apply.WaveOf(r.Annotations)
+	}
+	for _, f := range unknown {
+		out[f.ID] = f.Wave
+	}
+	return out
 }
 
 // refusedIDs names what the gate did not let through, so that what needs it
