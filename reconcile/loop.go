@@ -26,6 +26,8 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	waiting := map[apply.ID]string{} // drifted, but not due yet
 	next := time.NewTimer(0)
 	defer next.Stop()
+	ready := &readiness{done: make(chan Report)}
+	defer ready.stop()
 	for {
 		var wake <-chan struct{}
 		if s.runner.Drift != nil {
@@ -44,6 +46,9 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 				return
 			}
 			s.logPass(r)
+			if !r.Idle {
+				ready.start(ctx, s, r) // a newer commit ends the wait for an older one
+			}
 			if observe != nil && !(r.Idle && len(r.Failures) == 0) {
 				observe(r)
 			}
@@ -55,6 +60,11 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 				retry = 0
 			}
 			next.Reset(wait)
+		case r := <-ready.done:
+			s.logReady(r)
+			if observe != nil {
+				observe(r)
+			}
 		case <-wake:
 			s.collect(waiting)
 			s.repair(ctx, waiting, fights, observe)
@@ -67,6 +77,51 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 		}
 		due.Stop()
 	}
+}
+
+// readiness is the wait for what a pass applied, which goes on beside the loop.
+type readiness struct {
+	cancel context.CancelFunc
+	done   chan Report
+}
+
+func (w *readiness) start(ctx context.Context, s *Sync, r Report) {
+	w.stop()
+	if s.cfg.Wait <= 0 || len(r.Failures) > 0 {
+		return
+	}
+	ctx, w.cancel = context.WithCancel(ctx)
+	desired := s.desired // the loop may replace it
+	r = Report{Commit: r.Commit, Ref: r.Ref, Subject: r.Subject, Objects: r.Objects, Stages: map[Stage]time.Duration{}}
+	go func() {
+		start := time.Now()
+		for _, f := range s.runner.AwaitReady(ctx, desired, s.cfg.Wait) {
+			r.fail(Health, f)
+		}
+		r.Took = time.Since(start)
+		r.Stages[Health] = r.Took
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case w.done <- r:
+		case <-ctx.Done():
+		}
+	}()
+}
+
+func (w *readiness) stop() {
+	if w.cancel != nil {
+		w.cancel()
+	}
+}
+
+func (s *Sync) logReady(r Report) {
+	if len(r.Failures) == 0 {
+		s.log.Info("ready", "commit", r.Commit, "took", r.Took.Round(time.Millisecond))
+		return
+	}
+	s.logFailures(r)
 }
 
 // fight counts how often one object had to be put back.

@@ -22,6 +22,7 @@ const (
 	Plan    Stage = "plan"
 	Apply   Stage = "apply"
 	Prune   Stage = "prune"
+	Health  Stage = "health"
 )
 
 // StageError is a failure of a whole stage, or of one object or file in it.

@@ -42,6 +42,7 @@ type Config struct {
 	ConfirmSourceChange bool
 	Drift               DriftMode
 	Interval            time.Duration // between looks at git
+	Wait                time.Duration // for what was applied to become ready, at most; 0 for not at all
 }
 
 // Fetcher is git, as package source has it.
@@ -222,6 +223,20 @@ func (s *Sync) drifted(ctx context.Context, r *Report) (drifted, held map[apply.
 	}
 	maps.Copy(s.drift, s.runner.Drift.Take())
 	return s.drift, held, nil
+}
+
+// AwaitReady waits until everything that the last pass applied is ready, and adds
+// what is not to the report. It does nothing after a failure, or without Config.Wait.
+func (s *Sync) AwaitReady(ctx context.Context, r *Report) {
+	if s.cfg.Wait <= 0 || len(r.Failures) > 0 {
+		return
+	}
+	start := time.Now()
+	for _, f := range s.runner.AwaitReady(ctx, s.desired, s.cfg.Wait) {
+		r.fail(Health, f)
+	}
+	r.Stages[Health] = time.Since(start)
+	r.Took += time.Since(start)
 }
 
 func (s *Sync) loadInventory(ctx context.Context) error {

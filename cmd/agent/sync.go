@@ -35,7 +35,8 @@ type syncOptions struct {
 	namespace, name            string
 	targetNamespace            string
 	interval, timeout          time.Duration
-	once                       bool
+	once, wait                 bool
+	waitTimeout                time.Duration
 	prune, confirmSourceChange bool
 	force                      bool
 	pruneLimit, pruneConfirm   string
@@ -87,6 +88,8 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.DurationVar(&o.interval, "interval", time.Minute, "time between looks at git")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that one fetch may take")
 	f.BoolVar(&o.once, "once", false, "apply once and exit: 0 if everything is applied, else 1")
+	f.BoolVar(&o.wait, "wait", false, "wait until what was applied is ready, and report what is not; a newer commit ends the wait")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", 5*time.Minute, "longest time that --wait waits")
 	f.BoolVar(&o.force, "force", false, "delete objects and make them anew where a field of them can not be changed")
 	f.BoolVar(&o.prune, "prune", true, "delete objects that left git")
 	f.StringVar(&o.pruneLimit, "prune-limit", "", "block a pass that would prune more than this number or percentage (default: more than 10 objects and more than half)")
@@ -139,6 +142,12 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if m := reconcile.DriftMode(o.drift); m != reconcile.Correct && m != reconcile.ReportOnly {
 		errs = append(errs, fmt.Errorf("--drift: %q is not Correct or Report", o.drift))
 	}
+	var wait time.Duration
+	if o.wait {
+		if wait = o.waitTimeout; wait <= 0 {
+			errs = append(errs, fmt.Errorf("--wait-timeout: %s is no time to wait", o.waitTimeout))
+		}
+	}
 	if o.interval < time.Second {
 		errs = append(errs, errors.New("--interval must be one second or more"))
 	}
@@ -151,7 +160,7 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		Owner: apply.Owner{Namespace: o.namespace, Name: o.name}, SourceName: o.url, Path: o.path,
 		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
 		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
-		Drift: reconcile.DriftMode(o.drift), Interval: o.interval,
+		Drift: reconcile.DriftMode(o.drift), Interval: o.interval, Wait: wait,
 	}, errors.Join(errs...)
 }
 
@@ -201,7 +210,9 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 		s := reconcile.New(cfg, src, store, runner, log)
 		if o.once {
-			return o.finish(stdout, stderr, s.Pass(ctx))
+			r := s.Pass(ctx)
+			s.AwaitReady(ctx, &r)
+			return o.finish(stdout, stderr, r)
 		}
 		var keeper sync.WaitGroup
 		defer keeper.Wait() // it ends with ctx, as Run does

@@ -1,0 +1,206 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// AwaitReady waits until everything that was applied is ready, as kstatus judges
+// it: a list and a watch for each kind that has a status, and no polling. It returns
+// what is not ready once something has failed for good or the limit is over, and
+// nothing where ctx ended before. Kinds without a status are ready when they are
+// there; Secrets and ConfigMaps are never read.
+func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, limit time.Duration) []Failure {
+	parent := ctx
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	h := &health{owner: r.Owner, changed: make(chan struct{}, 1), state: map[ID]*status.Result{}, errs: map[schema.GroupVersionResource]error{}}
+	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
+	for _, d := range desired {
+		if hasStatus(d.ID) && !leftOut(d) {
+			h.state[d.ID] = nil
+			kinds[d.kind.resource] = d.ID.GroupKind()
+		}
+	}
+	var watches sync.WaitGroup
+	for gvr, gk := range kinds {
+		watches.Go(func() { h.watch(ctx, r.Cluster, gvr, gk) })
+	}
+	defer watches.Wait()
+	defer cancel()
+	for {
+		done, failed := h.look()
+		if done || failed {
+			return h.notReady(desired, limit, failed)
+		}
+		select {
+		case <-h.changed:
+		case <-ctx.Done():
+			if parent.Err() != nil {
+				return nil
+			}
+			return h.notReady(desired, limit, false)
+		}
+	}
+}
+
+// hasStatus leaves out kinds that are ready as soon as they are there.
+func hasStatus(id ID) bool {
+	switch id.Group {
+	case "":
+		switch id.Kind {
+		case "Secret", "ConfigMap", "ServiceAccount", "LimitRange", "Event", "Endpoints", "PodTemplate":
+			return false
+		}
+	case "rbac.authorization.k8s.io", "admissionregistration.k8s.io", "scheduling.k8s.io", "storage.k8s.io", "node.k8s.io", "discovery.k8s.io", "coordination.k8s.io", "events.k8s.io":
+		return false
+	case "networking.k8s.io":
+		return id.Kind == "Ingress"
+	}
+	return true
+}
+
+// leftOut objects are not ours to wait for.
+func leftOut(d Desired) bool {
+	m := d.Object.Masked
+	return unreconciled(m) != "" || asks(m, ssaAnnotation) == "Ignore" || asks(m, fluxSSA) == "Ignore"
+}
+
+// health is what the watches have seen so far.
+type health struct {
+	owner   Owner
+	changed chan struct{}
+
+	mu    sync.Mutex
+	state map[ID]*status.Result // nil until it was seen
+	errs  map[schema.GroupVersionResource]error
+}
+
+func (h *health) look() (ready, failed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ready = true
+	for _, s := range h.state {
+		ready = ready && s != nil && s.Status == status.CurrentStatus
+		failed = failed || s != nil && s.Status == status.FailedStatus
+	}
+	return ready, failed
+}
+
+func (h *health) notReady(desired []Desired, limit time.Duration, failed bool) []Failure {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []Failure
+	for _, d := range desired {
+		s, watched := h.state[d.ID]
+		switch {
+		case !watched || s != nil && s.Status == status.CurrentStatus:
+		case failed && (s == nil || s.Status != status.FailedStatus): // still on its way, perhaps
+		case s != nil && failed:
+			out = append(out, Failure{ID: d.ID, Err: fmt.Errorf("has failed: %s", s.Message)})
+		case s != nil:
+			out = append(out, Failure{ID: d.ID, Err: fmt.Errorf("is not ready after %s: %s: %s", limit, s.Status, s.Message)})
+		case h.errs[d.kind.resource] != nil:
+			out = append(out, Failure{ID: d.ID, Err: fmt.Errorf("can not be watched: %w", refused(h.errs[d.kind.resource], false))})
+		default:
+			out = append(out, Failure{ID: d.ID, Err: fmt.Errorf("was not seen within %s", limit)})
+		}
+	}
+	return out
+}
+
+func (h *health) watch(ctx context.Context, c *Cluster, gvr schema.GroupVersionResource, gk schema.GroupKind) {
+	note := func(err error) {
+		if ctx.Err() == nil {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.errs[gvr] = err
+		}
+	}
+	selector := SyncLabel + "=" + h.owner.label()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = selector
+			l, err := c.dynamic.Resource(gvr).List(ctx, o)
+			note(err)
+			return l, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = selector
+			w, err := c.dynamic.Resource(gvr).Watch(ctx, o)
+			note(err)
+			return w, err
+		},
+	}
+	quiet := klog.Logger{}
+	r := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, &healthStore{h, gk}, cache.ReflectorOptions{Logger: &quiet, Name: gvr.String(), TypeDescription: gvr.String()})
+	r.RunWithContext(ctx)
+}
+
+// healthStore keeps the status of an object and lets the object go.
+type healthStore struct {
+	*health
+	gk schema.GroupKind
+}
+
+func (s *healthStore) put(obj any, gone bool) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return
+	}
+	id := ID{s.gk.Group, s.gk.Kind, u.GetNamespace(), u.GetName()}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, wanted := s.state[id]; !wanted {
+		return
+	}
+	s.state[id] = judged(u, gone)
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func judged(u *unstructured.Unstructured, gone bool) *status.Result {
+	if gone {
+		if _, ttl, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "ttlSecondsAfterFinished"); ttl && u.GetKind() == "Job" {
+			return &status.Result{Status: status.CurrentStatus} // done, and tidied up
+		}
+		return &status.Result{Status: status.NotFoundStatus, Message: "it was deleted"}
+	}
+	result, err := status.Compute(u)
+	if err != nil {
+		return &status.Result{Status: status.UnknownStatus, Message: "its status can not be read"}
+	}
+	return result
+}
+
+// Add implements cache.ReflectorStore.
+func (s *healthStore) Add(obj any) error { s.put(obj, false); return nil }
+
+// Update implements cache.ReflectorStore.
+func (s *healthStore) Update(obj any) error { s.put(obj, false); return nil }
+
+// Delete implements cache.ReflectorStore.
+func (s *healthStore) Delete(obj any) error { s.put(obj, true); return nil }
+
+// Replace implements cache.ReflectorStore.
+func (s *healthStore) Replace(list []any, _ string) error {
+	for _, obj := range list {
+		s.put(obj, false)
+	}
+	return nil
+}
+
+// Resync implements cache.ReflectorStore.
+func (*healthStore) Resync() error { return nil }
