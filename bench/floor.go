@@ -1,9 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +25,7 @@ import (
 	"github.com/gitseal/gitseal/build"
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/source"
+	"github.com/gitseal/gitseal/test/harness"
 )
 
 // floor is what the parts cost when nothing else is done: what no agent that
@@ -26,6 +33,9 @@ import (
 type floor struct {
 	git, sops, kustomize, patches time.Duration
 	files, secrets, objects       int
+
+	interval         time.Duration // of a pass as agents of today make it, nothing changed
+	intervalRequests int
 }
 
 func (f floor) total() time.Duration { return f.git + f.sops + f.kustomize + f.patches }
@@ -76,7 +86,40 @@ func (b *bench) measureFloor(ctx context.Context, url string, identities []crypt
 	if f.patches, err = b.patchAll(ctx, objects); err != nil {
 		return f, err
 	}
-	return f, nil
+	return f, b.yardstick(ctx, objects, &f)
+}
+
+// yardstick runs the program of that name over what was just applied.
+func (b *bench) yardstick(ctx context.Context, objects []*unstructured.Unstructured, f *floor) error {
+	program := filepath.Join(b.dir, "yardstick")
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
+	build.Dir, build.Stderr = filepath.Join("bench", "yardstick"), os.Stderr
+	if err := build.Run(); err != nil {
+		return fmt.Errorf("build the yardstick, from the root of the repository: %w", err)
+	}
+	list := make([]map[string]any, len(objects))
+	for i, o := range objects {
+		list[i] = o.Object
+	}
+	in, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	mark := b.cp.Mark()
+	cmd := exec.CommandContext(ctx, program, "--kubeconfig", b.cp.Kubeconfig, "--user-agent", "yardstick")
+	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("yardstick: %w", err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		return fmt.Errorf("yardstick: %w", err)
+	}
+	f.interval = time.Duration(n) * time.Millisecond
+	ev, err := b.cp.Requests(ctx, mark, func(e harness.AuditEvent) bool { return e.UserAgent == "yardstick" && e.Resource != "" })
+	f.intervalRequests = len(ev)
+	return err
 }
 
 // patchAll sends one server-side apply for each object, namespaces first, as

@@ -79,6 +79,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	fmt.Printf("%-34s %9s %9s %9s %8s\n", "work", "time", "requests", "of floor", "peak MB")
 	fmt.Printf("%-34s %9s %9d %9s %8s   git %s, SOPS %s, kustomize %s, patches %s\n", "raw floor", ms(f.total()), f.objects, "1.00", "-", ms(f.git), ms(f.sops), ms(f.kustomize), ms(f.patches))
+	fmt.Printf("%-34s %9s %9d %9.2f %8s   a GET and a dry run for each object (fluxcd/pkg/ssa), nothing changed\n", "interval of agents of today", ms(f.interval), f.intervalRequests, float64(f.interval)/float64(f.total()), "-")
 	return b.agent(ctx, root, f)
 }
 
