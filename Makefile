@@ -39,7 +39,7 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	cd test/oracles && go mod tidy -diff
 	cd bench/yardstick && go mod tidy -diff
 
-bench: build prepare ## measure; figures go to docs/benchmarks.md by hand
+bench: build prepare ## measure; figures go to docs/performance.md by hand
 	go run ./bench
 
 soak: prepare ## the random tests, many times over

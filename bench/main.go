@@ -1,6 +1,6 @@
 // Command bench measures the agent side by side with the raw floor of the same
 // work, in one run on one machine: a real control plane, a real git server, the
-// tree of docs/benchmarks.md. It prints a table; requests come from the audit
+// tree of docs/performance.md. It prints a table; requests come from the audit
 // log.
 package main
 

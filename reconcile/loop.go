@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"time"
 
 	"github.com/gitseal/gitseal/apply"
@@ -47,6 +48,7 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 			}
 			s.logPass(r)
 			if !r.Idle {
+				debug.FreeOSMemory()   // a pass takes much, and the next may be days away
 				ready.start(ctx, s, r) // a newer commit ends the wait for an older one
 			}
 			if observe != nil && !(r.Idle && len(r.Failures) == 0) {
