@@ -151,6 +151,18 @@ func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
 	return nil
 }
 
+// Delete removes the inventory that was loaded.
+func (s *InventoryStore) Delete(ctx context.Context) error {
+	for name, sh := range s.stored {
+		err := s.client.CoreV1().Secrets(s.owner.Namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &sh.resourceVersion}})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("delete the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
+		}
+	}
+	s.stored, s.shards = nil, 0
+	return nil
+}
+
 func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) error {
 	raw, err := json.Marshal(sh)
 	if err != nil {

@@ -135,10 +135,7 @@ func NewPlan(in PlanInput) Plan {
 	if len(prune) > 0 {
 		p.PruneBlocked = whyNotPrune(in, lost)
 	}
-	slices.SortStableFunc(prune, func(a, b ID) int {
-		return cmp.Or(in.Inventory.Entries[b].Wave-in.Inventory.Entries[a].Wave, pruneRank(a)-pruneRank(b))
-	})
-	for _, id := range prune {
+	for _, id := range in.Inventory.pruneOrder(prune) {
 		s := Step{ID: id, Action: Prune, Reason: "not in git any more"}
 		switch {
 		case handedOver(id, wanted) && isSecret(id):
@@ -192,6 +189,14 @@ func whyNotPrune(in PlanInput, n int) string {
 	default:
 		return ""
 	}
+}
+
+// pruneOrder sorts what is to be pruned: the highest wave first.
+func (i Inventory) pruneOrder(ids []ID) []ID {
+	slices.SortStableFunc(ids, func(a, b ID) int {
+		return cmp.Or(i.Entries[b].Wave-i.Entries[a].Wave, pruneRank(a)-pruneRank(b))
+	})
+	return ids
 }
 
 // pruneRank orders the prunes of a wave, of which the highest goes first: what uses others goes before them, and namespaces

@@ -38,7 +38,7 @@ func main() {
 }
 
 // errNotApplied is returned by a pass whose failures were printed already.
-var errNotApplied = errors.New("not everything was applied")
+var errNotApplied = errors.New("not everything was done")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		SilenceErrors: true,
 		Version:       version.Get().Version,
 	}
-	root.AddCommand(newSyncCommand(), version.NewCommand())
+	root.AddCommand(newSyncCommand(), newDeleteCommand(), version.NewCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -164,8 +164,8 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	}, errors.Join(errs...)
 }
 
-func (o syncOptions) restConfig() (*rest.Config, error) {
-	cfg, err := kubeconfig.Load(o.kubeconfig, o.context)
+func restConfig(file, context string) (*rest.Config, error) {
+	cfg, err := kubeconfig.Load(file, context)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	restCfg, err := o.restConfig()
+	restCfg, err := restConfig(o.kubeconfig, o.context)
 	if err != nil {
 		return err
 	}
