@@ -8,7 +8,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
@@ -16,15 +15,7 @@ import (
 // setStatus writes the status of an object as its controller would.
 func (w *world) setStatus(d Desired, status string) {
 	w.t.Helper()
-	cfg, err := w.cp.RESTConfig()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	client, err := dynamic.NewForConfig(cfg)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	r := client.Resource(d.kind.resource).Namespace(w.ns)
+	r := w.somebody().Resource(d.kind.resource).Namespace(w.ns)
 	if _, err := r.Patch(w.t.Context(), d.ID.Name, types.MergePatchType, []byte(`{"status":`+status+`}`), metav1.PatchOptions{}, "status"); err != nil {
 		w.t.Fatal(err)
 	}

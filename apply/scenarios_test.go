@@ -94,12 +94,8 @@ type player struct {
 	seen    map[ID]Entry // every object of the story
 }
 
-func newPlayer(t *testing.T, watched bool) *player {
-	t.Helper()
-	return newPlayerIn(newWorld(t), watched)
-}
-
-func newPlayerIn(w *world, watched bool) *player {
+// somebody is a client that is not the runner's, and not counted with it.
+func (w *world) somebody() dynamic.Interface {
 	w.t.Helper()
 	cfg, err := w.cp.RESTConfig()
 	if err != nil {
@@ -109,7 +105,17 @@ func newPlayerIn(w *world, watched bool) *player {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := &player{world: w, dynamic: client, watched: watched, seen: map[ID]Entry{}}
+	return client
+}
+
+func newPlayer(t *testing.T, watched bool) *player {
+	t.Helper()
+	return newPlayerIn(newWorld(t), watched)
+}
+
+func newPlayerIn(w *world, watched bool) *player {
+	w.t.Helper()
+	p := &player{world: w, dynamic: w.somebody(), watched: watched, seen: map[ID]Entry{}}
 	p.group, _ = w.crd()
 	if watched {
 		w.run.Drift = NewDrift(w.t.Context(), w.c, w.owner)
