@@ -127,6 +127,11 @@ func TestSealedDotenvKeepsBackslashN(t *testing.T) {
 	}
 }
 
+func isA[E error](err error) bool {
+	var e E
+	return errors.As(err, &e)
+}
+
 func TestOpeningSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	id, other := testIdentity(t), testIdentity(t)
@@ -141,23 +146,21 @@ func TestOpeningSaysWhatIsWrong(t *testing.T) {
 		t.Fatalf("no %s in\n%s", key, file)
 		return ""
 	}
-	var noKey *NoKeyError
-	var valueErr *ValueError
 	for name, c := range map[string]struct {
 		file string
 		ids  []Identity
 		want func(error) bool
 		text []string
 	}{
-		"no key that fits": {good, []Identity{other}, func(err error) bool { return errors.As(err, &noKey) },
+		"no key that fits": {good, []Identity{other}, isA[*NoKeyError],
 			[]string{id.Recipient().String(), other.Recipient().String()}},
-		"no key at all": {good, nil, func(err error) bool { return errors.As(err, &noKey) }, []string{"keys held: none"}},
+		"no key at all": {good, nil, isA[*NoKeyError], []string{"keys held: none"}},
 		"a changed value": {strings.Replace(good, "password: ENC[AES256_GCM,data:", "password: ENC[AES256_GCM,data:AA", 1), []Identity{id},
-			func(err error) bool { return errors.As(err, &valueErr) }, []string{"stringData.password"}},
+			isA[*ValueError], []string{"stringData.password"}},
 		"a value of another file": {strings.Replace(good, value(good, "password"), value(two, "password"), 1), []Identity{id},
-			func(err error) bool { return errors.As(err, &valueErr) }, []string{"stringData.password"}},
+			isA[*ValueError], []string{"stringData.password"}},
 		"two values swapped": {strings.NewReplacer(value(good, "password"), value(good, "port"), value(good, "port"), value(good, "password")).Replace(good), []Identity{id},
-			func(err error) bool { return errors.As(err, &valueErr) }, []string{"stringData."}},
+			isA[*ValueError], []string{"stringData."}},
 		"a plain field changed":                               {strings.Replace(good, "app: shop", "app: evil", 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, []string{"MAC mismatch"}},
 		"the MAC removed":                                     {strings.Replace(good, "mac: "+value(good, "mac"), "mac: \"\"", 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrNoMAC) }, []string{"no MAC"}},
 		"the MAC of another file":                             {strings.Replace(good, value(good, "mac"), value(two, "mac"), 1), []Identity{id}, func(err error) bool { return errors.Is(err, ErrMAC) }, nil},
