@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -75,23 +76,32 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 		}
 		next = append(next, f)
 	}
-	patch, err := json.Marshal([]map[string]any{
-		{"op": "replace", "path": "/metadata/managedFields", "value": next},
-		{"op": "replace", "path": "/metadata/resourceVersion", "value": m.GetResourceVersion()}, // nobody else has written meanwhile
-	})
-	if err != nil {
-		return m, nil, 0, errors.New("its field ownership can not be written")
-	}
-	patchCtx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if _, err := r.Cluster.in(d.kind.resource, d.ID.Namespace).Patch(patchCtx, d.ID.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: r.Owner.fieldManager()}); err != nil {
-		return m, nil, 1, refused(err, true)
+	if err := r.setOwnership(ctx, d.kind.resource, d.ID, m, next); err != nil {
+		return m, nil, 1, err
 	}
 	after, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
 	if err != nil {
 		return m, nil, 2, refused(err, d.Object.CarriesPlaintext())
 	}
 	return after, from, 2, nil
+}
+
+// setOwnership replaces an object's managedFields and makes further changes, if
+// nobody else has written meanwhile. Errors are safe to print.
+func (r *Runner) setOwnership(ctx context.Context, gvr schema.GroupVersionResource, id ID, m metav1.Object, fields []metav1.ManagedFieldsEntry, more ...map[string]any) error {
+	patch, err := json.Marshal(append(more,
+		map[string]any{"op": "replace", "path": "/metadata/managedFields", "value": fields},
+		map[string]any{"op": "replace", "path": "/metadata/resourceVersion", "value": m.GetResourceVersion()}))
+	if err != nil {
+		return errors.New("its field ownership can not be written")
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	_, err = r.Cluster.in(gvr, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: r.Owner.fieldManager()})
+	if err != nil {
+		return refused(err, true)
+	}
+	return nil
 }
 
 func fieldSet(f metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {

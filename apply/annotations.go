@@ -58,12 +58,17 @@ func unreconciled(m metav1.Object) string {
 	return ""
 }
 
+// neverWritten objects ask for it in git.
+func neverWritten(m metav1.Object) bool {
+	return unreconciled(m) != "" || asks(m, ssaAnnotation) == "Ignore" || asks(m, fluxSSA) == "Ignore"
+}
+
 // leftAlone reports whether an object is not to be written: never, and not pruned
 // either, or because it is to be created only and is there.
 func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes, never bool, requests int, err error) {
 	m := d.Object.Masked
 	switch {
-	case unreconciled(m) != "", asks(m, ssaAnnotation) == "Ignore", asks(m, fluxSSA) == "Ignore":
+	case neverWritten(m):
 		return true, true, 0, nil
 	case asks(m, ssaAnnotation) != "IfNotPresent" && asks(m, fluxSSA) != "IfNotPresent":
 		return false, false, 0, nil

@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -12,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/gitseal/gitseal/crypto"
@@ -72,7 +70,7 @@ func claimedBy(err error, own string) string {
 // our fields go, so that another may have it, and with them the annotation by which
 // git asked for it, which would bind the next owner. Nothing else changes.
 func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, id ID, m metav1.Object, annotation string) error {
-	patch := []map[string]any{{"op": "replace", "path": "/metadata/resourceVersion", "value": m.GetResourceVersion()}} // nobody else has written meanwhile
+	var patch []map[string]any
 	remove := func(field, key string) {
 		patch = append(patch, map[string]any{"op": "remove", "path": "/metadata/" + field + "/" + strings.ReplaceAll(key, "/", "~1")})
 	}
@@ -86,18 +84,12 @@ func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, i
 	if len(rest) == 0 {
 		rest = []metav1.ManagedFieldsEntry{{}} // an empty list would change nothing
 	}
-	patch = append(patch, map[string]any{"op": "replace", "path": "/metadata/managedFields", "value": rest})
-	body, err := json.Marshal(patch)
-	if err != nil {
-		return errors.New("its field ownership can not be written")
+	err := r.setOwnership(ctx, gvr, id, m, rest, patch...)
+	var answer *RefusedError
+	if err == nil || errors.As(err, &answer) && answer.Reason == metav1.StatusReasonNotFound {
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err = r.Cluster.in(gvr, id.Namespace).Patch(ctx, id.Name, types.JSONPatchType, body, metav1.PatchOptions{FieldManager: r.Owner.fieldManager()})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("could not be given up: %w", refused(err, true))
-	}
-	return nil
+	return fmt.Errorf("could not be given up: %w", err)
 }
 
 func ownsAnnotation(m metav1.Object, manager, annotation string) bool {

@@ -93,8 +93,7 @@ func (c *Cluster) in(r schema.GroupVersionResource, namespace string) metadata.R
 }
 
 // apply sends one body by server-side apply and returns the object's metadata;
-// force overrules others who own fields of it. client-go logs bodies at high verbosity, so
-// the request runs under a logger that drops everything.
+// force overrules others who own fields of it.
 func (c *Cluster) apply(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string, force bool) (*metav1.PartialObjectMetadata, error) {
 	return c.patch(ctx, r, id, body, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(force)})
 }
@@ -105,6 +104,8 @@ func (c *Cluster) dryRun(ctx context.Context, r schema.GroupVersionResource, id 
 	return err
 }
 
+// patch runs under a logger that drops everything: client-go logs bodies at high
+// verbosity.
 func (c *Cluster) patch(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, o metav1.PatchOptions) (*metav1.PartialObjectMetadata, error) {
 	ctx, cancel := context.WithTimeout(klog.NewContext(ctx, klog.Logger{}), requestTimeout)
 	defer cancel()

@@ -8,12 +8,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 )
 
 // Drift watches the metadata of what was applied: one watch for each kind,
@@ -223,24 +219,7 @@ func (d *Drift) start(gvr schema.GroupVersionResource, gk schema.GroupKind) {
 		defer d.mu.Unlock()
 		w.err = err
 	}
-	selector := SyncLabel + "=" + d.owner.label()
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = selector
-			l, err := d.cluster.metadata.Resource(gvr).List(ctx, o)
-			note(err)
-			return l, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.LabelSelector = selector
-			wi, err := d.cluster.metadata.Resource(gvr).Watch(ctx, o)
-			note(err)
-			return wi, err
-		},
-	}
-	quiet := klog.Logger{}
-	r := cache.NewReflectorWithOptions(lw, &metav1.PartialObjectMetadata{}, &kindStore{d, w}, cache.ReflectorOptions{Logger: &quiet, Name: gvr.String(), TypeDescription: gvr.String()})
-	go r.RunWithContext(ctx)
+	go follow(ctx, d.cluster.metadata.Resource(gvr), gvr, d.owner, &metav1.PartialObjectMetadata{}, &kindStore{d, w}, note)
 }
 
 // judge compares what the cluster shows with what we know. The caller holds mu.
@@ -347,7 +326,7 @@ func (r *Runner) Survey(ctx context.Context, inv Inventory) (drifted, held map[I
 		}
 	}
 	for gvr, gk := range kinds {
-		l, err := r.Cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: SyncLabel + "=" + r.Owner.label()})
+		l, err := r.Cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: r.Owner.selector()})
 		if apierrors.IsNotFound(err) {
 			l, err = &metav1.PartialObjectMetadataList{}, nil // the kind is gone, and its objects with it
 		}

@@ -7,13 +7,8 @@ import (
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 )
 
 // AwaitReady waits until everything that was applied is ready, as kstatus judges
@@ -27,7 +22,7 @@ func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, limit time.D
 	h := &health{owner: r.Owner, changed: make(chan struct{}, 1), state: map[ID]*status.Result{}, errs: map[schema.GroupVersionResource]error{}}
 	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
 	for _, d := range desired {
-		if hasStatus(d.ID) && !leftOut(d) {
+		if hasStatus(d.ID) && !neverWritten(d.Object.Masked) {
 			h.state[d.ID] = nil
 			kinds[d.kind.resource] = d.ID.GroupKind()
 		}
@@ -68,12 +63,6 @@ func hasStatus(id ID) bool {
 		return id.Kind == "Ingress"
 	}
 	return true
-}
-
-// leftOut objects are not ours to wait for.
-func leftOut(d Desired) bool {
-	m := d.Object.Masked
-	return unreconciled(m) != "" || asks(m, ssaAnnotation) == "Ignore" || asks(m, fluxSSA) == "Ignore"
 }
 
 // health is what the watches have seen so far.
@@ -127,24 +116,7 @@ func (h *health) watch(ctx context.Context, c *Cluster, gvr schema.GroupVersionR
 			h.errs[gvr] = err
 		}
 	}
-	selector := SyncLabel + "=" + h.owner.label()
-	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.LabelSelector = selector
-			l, err := c.dynamic.Resource(gvr).List(ctx, o)
-			note(err)
-			return l, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.LabelSelector = selector
-			w, err := c.dynamic.Resource(gvr).Watch(ctx, o)
-			note(err)
-			return w, err
-		},
-	}
-	quiet := klog.Logger{}
-	r := cache.NewReflectorWithOptions(lw, &unstructured.Unstructured{}, &healthStore{h, gk}, cache.ReflectorOptions{Logger: &quiet, Name: gvr.String(), TypeDescription: gvr.String()})
-	r.RunWithContext(ctx)
+	follow(ctx, c.dynamic.Resource(gvr), gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gk}, note)
 }
 
 // healthStore keeps the status of an object and lets the object go.

@@ -44,6 +44,9 @@ func (o Owner) label() string {
 	return v
 }
 
+// selector finds what carries the label.
+func (o Owner) selector() string { return SyncLabel + "=" + o.label() }
+
 func (o Owner) labels() map[string]string { return map[string]string{SyncLabel: o.label()} }
 
 // fieldManager is one for each Sync: a second writer with the same name would

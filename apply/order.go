@@ -19,7 +19,7 @@ func edges(desired []Desired, refs [][]ID) [][]int {
 	wave := make([]int, len(desired))
 	for i, d := range desired {
 		at[d.ID] = i
-		wave[i], _ = waveOf(d.Object.Masked.GetAnnotations()) // what is no number fails when it is sent
+		wave[i] = WaveOf(d.Object.Masked.GetAnnotations())
 		if isCRD(d.ID.GroupKind()) {
 			group, _, _ := unstructured.NestedString(d.Object.Masked.Object, "spec", "group")
 			k, _, _ := unstructured.NestedString(d.Object.Masked.Object, "spec", "names", "kind")

@@ -167,44 +167,38 @@ func rsaFloor(values int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	workers := runtime.GOMAXPROCS(0)
-	errs := make([]error, workers)
 	took := row(fmt.Sprintf("raw floor: %d RSA-4096 decryptions, on all processors", values), func() {
-		var wg sync.WaitGroup
-		for w := range workers {
-			wg.Go(func() {
-				for i := w; i < values; i += workers {
-					if _, err := rsa.DecryptOAEP(sha256.New(), nil, key, sealed, nil); err != nil {
-						errs[w] = err
-					}
-				}
-			})
-		}
-		wg.Wait()
+		err = spread(values, runtime.GOMAXPROCS(0), func(int) error {
+			_, err := rsa.DecryptOAEP(sha256.New(), nil, key, sealed, nil)
+			return err
+		})
 	})
-	return took, errors.Join(errs...)
+	return took, err
 }
 
 // bodies makes what would be sent.
 func bodies(objects []decrypt.Object, workers int) error {
+	return spread(len(objects), workers, func(i int) error {
+		_, _, err := objects[i].Body(nil)
+		return err
+	})
+}
+
+// spread does n things with so many workers.
+func spread(n, workers int, do func(i int) error) error {
 	var wg sync.WaitGroup
 	errs := make([]error, workers)
 	for w := range workers {
 		wg.Go(func() {
-			for i := w; i < len(objects); i += workers {
-				if _, _, err := objects[i].Body(nil); err != nil {
+			for i := w; i < n; i += workers {
+				if err := do(i); err != nil {
 					errs[w] = err
 				}
 			}
 		})
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // row measures one step and prints it.

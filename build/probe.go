@@ -128,7 +128,7 @@ func probed(file []byte, c cut, number int) ([]byte, error) {
 func marked(r *types.Replacement, number int) {
 	mark := strconv.Itoa(number)
 	if r.Source != nil {
-		if r.Source.Options != nil && r.Source.Options.Delimiter != "" {
+		if cutsSource(*r) {
 			mark += "s"
 		}
 		r.Source.Options = nil

@@ -12,10 +12,12 @@ import (
 func emit(format Format, branches sops.TreeBranches) ([]byte, error) {
 	out, err := format.store().EmitPlainFile(branches)
 	if err != nil {
-		return nil, &FormatError{What: "can not be written as " + string(format)}
+		return nil, notWritable(format)
 	}
 	return out, nil
 }
+
+func notWritable(f Format) error { return &FormatError{What: "can not be written as " + string(f)} }
 
 // emitMasked writes a tree without comments that only a build will read. YAML
 // says the same as by emit, in a third of the time: sops starts an encoder for
@@ -32,11 +34,11 @@ func emitMasked(format Format, branches sops.TreeBranches) ([]byte, error) {
 			err = e.Encode(n)
 		}
 		if err != nil {
-			return nil, &FormatError{What: "can not be written as yaml"}
+			return nil, notWritable(format)
 		}
 	}
 	if err := e.Close(); err != nil {
-		return nil, &FormatError{What: "can not be written as yaml"}
+		return nil, notWritable(format)
 	}
 	return out.Bytes(), nil
 }

@@ -210,10 +210,11 @@ func (m *Masker) maskUnopened(name string, raw []byte, format crypto.Format, mar
 	}, mark)
 	var fe *crypto.FormatError
 	var le *crypto.LimitError
-	if mark != "" && (errors.As(err, &fe) || errors.As(err, &le)) {
+	broken := errors.As(err, &fe) || errors.As(err, &le)
+	switch {
+	case broken && mark != "":
 		return m.instead(name, format), nil
-	}
-	if errors.As(err, &fe) || errors.As(err, &le) || errors.Is(err, crypto.ErrNotSOPS) {
+	case broken, errors.Is(err, crypto.ErrNotSOPS):
 		return raw, nil
 	}
 	if err != nil || mark == "" || format != crypto.YAML && format != crypto.JSON {

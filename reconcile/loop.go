@@ -96,12 +96,7 @@ func (w *readiness) start(ctx context.Context, s *Sync, r Report) {
 	desired := s.desired // the loop may replace it
 	r = Report{Commit: r.Commit, Ref: r.Ref, Subject: r.Subject, Objects: r.Objects, Stages: map[Stage]time.Duration{}}
 	go func() {
-		start := time.Now()
-		for _, f := range s.runner.AwaitReady(ctx, desired, s.cfg.Wait) {
-			r.fail(Health, f)
-		}
-		r.Took = time.Since(start)
-		r.Stages[Health] = r.Took
+		s.await(ctx, desired, &r)
 		if ctx.Err() != nil {
 			return
 		}

@@ -231,12 +231,17 @@ func (s *Sync) AwaitReady(ctx context.Context, r *Report) {
 	if s.cfg.Wait <= 0 || len(r.Failures) > 0 {
 		return
 	}
+	s.await(ctx, s.desired, r)
+}
+
+func (s *Sync) await(ctx context.Context, desired []apply.Desired, r *Report) {
 	start := time.Now()
-	for _, f := range s.runner.AwaitReady(ctx, s.desired, s.cfg.Wait) {
+	for _, f := range s.runner.AwaitReady(ctx, desired, s.cfg.Wait) {
 		r.fail(Health, f)
 	}
-	r.Stages[Health] = time.Since(start)
-	r.Took += time.Since(start)
+	took := time.Since(start)
+	r.Stages[Health] = took
+	r.Took += took
 }
 
 func (s *Sync) loadInventory(ctx context.Context) error {

@@ -13,10 +13,8 @@ import (
 
 // deleteOptions are the flags of `agent delete`.
 type deleteOptions struct {
-	kubeconfig, context string
-	namespace, name     string
-	orphan, yes         bool
-	log                 logFlags
+	target
+	orphan, yes bool
 }
 
 func newDeleteCommand() *cobra.Command {
@@ -40,13 +38,9 @@ Stop the agent first: the command waits until it has ended.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
-	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
-	f.StringVar(&o.namespace, "namespace", "gitseal-system", "namespace of the agent's keys and state")
-	f.StringVar(&o.name, "name", "default", "name of the sync")
+	o.target.add(f)
 	f.BoolVar(&o.orphan, "orphan", false, "leave what the sync has applied in the cluster")
 	f.BoolVar(&o.yes, "yes", false, "delete what the sync has applied")
-	o.log.add(f)
 	return cmd
 }
 
@@ -54,19 +48,11 @@ func (o deleteOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if o.orphan == o.yes {
 		return errors.New("say either --yes, to delete what the sync has applied, or --orphan, to leave it")
 	}
-	log, err := o.log.logger(stderr)
+	cluster, log, err := o.connect(stderr)
 	if err != nil {
 		return err
 	}
-	cfg, err := restConfig(o.kubeconfig, o.context)
-	if err != nil {
-		return err
-	}
-	cluster, err := apply.Connect(cfg)
-	if err != nil {
-		return err
-	}
-	owner := apply.Owner{Namespace: o.namespace, Name: o.name}
+	owner := o.owner()
 	return lead(ctx, cluster.Client(), owner, log, func(ctx context.Context) error {
 		runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, owner), Owner: owner}
 		inv, err := runner.Store.Load(ctx)

@@ -13,13 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/decrypt"
-	"github.com/gitseal/gitseal/internal/kubeconfig"
 	"github.com/gitseal/gitseal/internal/version"
 	"github.com/gitseal/gitseal/keys"
 	"github.com/gitseal/gitseal/reconcile"
@@ -31,8 +29,7 @@ type syncOptions struct {
 	url, branch, tag, commit, path string
 	git                            gitFlags
 
-	kubeconfig, context        string
-	namespace, name            string
+	target
 	targetNamespace            string
 	interval, timeout          time.Duration
 	once, wait                 bool
@@ -47,7 +44,6 @@ type syncOptions struct {
 	decryptionSecret           string
 	sealedSecretsFrom          []string
 	output                     string
-	log                        logFlags
 }
 
 func newSyncCommand() *cobra.Command {
@@ -80,10 +76,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.StringVar(&o.commit, "commit", "", "full commit hash to hold, instead of a branch")
 	f.StringVar(&o.path, "path", ".", "folder of the repository to apply")
 	o.git.add(f)
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
-	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
-	f.StringVar(&o.namespace, "namespace", "gitseal-system", "namespace of the agent's keys and state")
-	f.StringVar(&o.name, "name", "default", "name of this sync; tells several in one namespace apart")
+	o.target.add(f)
 	f.StringVarP(&o.targetNamespace, "target-namespace", "n", "default", "namespace for objects that name none")
 	f.DurationVar(&o.interval, "interval", time.Minute, "time between looks at git")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that one fetch may take")
@@ -105,7 +98,6 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.StringVar(&o.decryptionSecret, "decryption-secret", "", "Secret of --namespace whose *.agekey and *.asc entries open files too")
 	f.StringArrayVar(&o.sealedSecretsFrom, "sealed-secrets-keys-from", nil, "namespace whose sealed-secrets key Secrets open SealedSecrets too (may be repeated)")
 	f.StringVarP(&o.output, "output", "o", "", "with --once, print the report as json or yaml")
-	o.log.add(f)
 	return cmd
 }
 
@@ -157,20 +149,11 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		errs = append(errs, fmt.Errorf("--output: %q is not json or yaml", o.output))
 	}
 	return reconcile.Config{
-		Owner: apply.Owner{Namespace: o.namespace, Name: o.name}, SourceName: o.url, Path: o.path,
+		Owner: o.owner(), SourceName: o.url, Path: o.path,
 		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
 		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
 		Drift: reconcile.DriftMode(o.drift), Interval: o.interval, Wait: wait,
 	}, errors.Join(errs...)
-}
-
-func restConfig(file, context string) (*rest.Config, error) {
-	cfg, err := kubeconfig.Load(file, context)
-	if err != nil {
-		return nil, err
-	}
-	cfg.UserAgent = "gitseal-agent/" + version.Get().Version
-	return cfg, nil
 }
 
 func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
@@ -178,15 +161,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log, err := o.log.logger(stderr)
-	if err != nil {
-		return err
-	}
-	restCfg, err := restConfig(o.kubeconfig, o.context)
-	if err != nil {
-		return err
-	}
-	cluster, err := apply.Connect(restCfg)
+	cluster, log, err := o.connect(stderr)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,7 +30,7 @@ func TestASyncIsDeletedWithItsObjectsOrWithout(t *testing.T) {
 				t.Errorf("exit code %d\n%s%s", code, out, errOut)
 			}
 			secretErr := e.secret(t.Context(), "db", "password", "delete-canary")
-			mapErr := e.configMapValue(context.WithoutCancel(t.Context()), "a", "k", "v")
+			mapErr := e.configMapValue(t.Context(), "a", "k", "v")
 			if gone := apierrors.IsNotFound(secretErr) && apierrors.IsNotFound(mapErr); gone != (mode == "--yes") || !gone && (secretErr != nil || mapErr != nil) {
 				t.Errorf("afterwards: %v, %v", secretErr, mapErr)
 			}
