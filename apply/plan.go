@@ -41,7 +41,7 @@ type Plan struct {
 	inventory Inventory
 	source    string
 	refused   map[ID]bool
-	absent    map[ID]int
+	absent    []absentee
 	renamed   []ID
 }
 
@@ -112,7 +112,10 @@ func (l PruneLimit) exceeded(prune, all int) bool {
 
 // NewPlan compares what git wants with the inventory. It is pure.
 func NewPlan(in PlanInput) Plan {
-	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}, absent: in.Absent, renamed: in.Renamed}
+	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}, renamed: in.Renamed}
+	for _, id := range slices.SortedFunc(maps.Keys(in.Absent), compareIDs) {
+		p.absent = append(p.absent, absentee{id, in.Absent[id]})
+	}
 	wanted := map[ID]bool{}
 	for _, id := range in.Refused {
 		wanted[id], p.refused[id] = true, true
@@ -199,8 +202,8 @@ func (i Inventory) pruneOrder(ids []ID) []ID {
 	return ids
 }
 
-// pruneRank orders the prunes of a wave, of which the highest goes first: what uses others goes before them, and namespaces
-// and CRDs, which take other objects with them, go last.
+// pruneRank orders the prunes of a wave: what uses others goes before them, and
+// namespaces and CRDs, which take other objects with them, go last.
 func pruneRank(id ID) int {
 	switch {
 	case last(id):
@@ -220,11 +223,17 @@ func pruneRank(id ID) int {
 	}
 }
 
-// lacking names an object of a lower wave that can not be applied now.
+// absentee is an object that git holds and this pass can not apply.
+type absentee struct {
+	id   ID
+	wave int
+}
+
+// lacking names one of a lower wave.
 func (p Plan) lacking(wave int) string {
-	for _, id := range slices.SortedFunc(maps.Keys(p.absent), compareIDs) {
-		if p.absent[id] < wave {
-			return id.String()
+	for _, a := range p.absent {
+		if a.wave < wave {
+			return a.id.String()
 		}
 	}
 	return ""

@@ -122,11 +122,15 @@ func (c *Cache) buildAll(ctx context.Context, tree fs.FS, parts []part, before m
 	close(next)
 	workers.Wait()
 	c.made += fresh
-	for i, err := range errs {
+	for i, b := range out { // also where another one failed: they are good for the next time
+		if b != nil {
+			c.parts[parts[i].key()] = b
+		}
+	}
+	for _, err := range errs {
 		if err != nil {
 			return nil, err
 		}
-		c.parts[parts[i].key()] = out[i]
 	}
 	return out, nil
 }

@@ -270,6 +270,13 @@ func TestOnlyWhatChangedIsBuiltAgain(t *testing.T) {
 	}
 	tree["three/b.yaml"] = &fstest.MapFile{Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, namespace: three}\n")}
 	same(t, c, tree)
+	good, bad := tree["one/a.yaml"].Data, []byte("apiVersion: [\n")
+	tree["one/a.yaml"].Data = bad
+	if _, failed := same(t, c, tree); !failed {
+		t.Error("the first part is broken, and nobody says so")
+	}
+	tree["one/a.yaml"].Data = good
+	step("a part that was broken", 1)
 	tree["four/kustomization.yaml"] = &fstest.MapFile{Data: []byte("resources: [d.yaml]\n")}
 	tree["four/d.yaml"] = &fstest.MapFile{Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: d, namespace: four}\n")}
 	tree["kustomization.yaml"].Data = []byte("resources: [one, two.yaml, four, three]\n")
