@@ -39,7 +39,7 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 	for i, f := range fields {
 		switch {
 		case f.Subresource != "" || f.FieldsV1 == nil:
-		case f.Manager == r.Owner.fieldManager() && f.Operation == metav1.ManagedFieldsOperationApply:
+		case isOurs(f, r.Owner.fieldManager()):
 			ours = i
 		case slices.Contains(predecessors, f.Manager), strings.HasPrefix(f.Manager, managerPrefix), f.Manager == sealedSecretsManager && isSecret(d.ID) && ownedBySealedSecret(m):
 			theirs = append(theirs, i)
@@ -112,7 +112,7 @@ func fieldSet(f metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 	return set, nil
 }
 
-func takenOver(reason string, from []string) string {
+func adopted(reason string, from []string) string {
 	if len(from) == 0 {
 		return reason
 	}

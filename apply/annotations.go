@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -12,11 +13,12 @@ import (
 // Annotations by which an object asks for something else than the usual: ours,
 // and those that people who come from Flux and Argo CD have.
 const (
-	pruneAnnotation     = "gitseal.io/prune"     // disabled: stays when it leaves git
-	forceAnnotation     = "gitseal.io/force"     // enabled: made anew where it can not be changed
-	ssaAnnotation       = "gitseal.io/ssa"       // IfNotPresent: only created; Ignore: never written
-	reconcileAnnotation = "gitseal.io/reconcile" // disabled: never written nor pruned; in git, or in the cluster
-	waveAnnotation      = "gitseal.io/wave"      // a number: after all lower ones
+	pruneAnnotation     = "gitseal.io/prune"         // disabled: stays when it leaves git
+	forceAnnotation     = "gitseal.io/force"         // enabled: made anew where it can not be changed
+	ssaAnnotation       = "gitseal.io/ssa"           // IfNotPresent: only created; Ignore: never written; Merge: nothing of others is taken out
+	reconcileAnnotation = "gitseal.io/reconcile"     // disabled: never written nor pruned; in git, or in the cluster
+	waveAnnotation      = "gitseal.io/wave"          // a number: after all lower ones
+	ignoreAnnotation    = "gitseal.io/ignore-fields" // JSON pointers of fields that others may take over
 
 	fluxPrune     = "kustomize.toolkit.fluxcd.io/prune"
 	fluxForce     = "kustomize.toolkit.fluxcd.io/force"
@@ -58,9 +60,12 @@ func unreconciled(m metav1.Object) string {
 	return ""
 }
 
+// ssa is how the object asks to be applied.
+func ssa(m metav1.Object) string { return cmp.Or(asks(m, ssaAnnotation), asks(m, fluxSSA)) }
+
 // neverWritten objects ask for it in git.
 func neverWritten(m metav1.Object) bool {
-	return unreconciled(m) != "" || asks(m, ssaAnnotation) == "Ignore" || asks(m, fluxSSA) == "Ignore"
+	return unreconciled(m) != "" || ssa(m) == "Ignore"
 }
 
 // leftAlone reports whether an object is not to be written: never, and not pruned
@@ -70,7 +75,7 @@ func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes, never bool, req
 	switch {
 	case neverWritten(m):
 		return true, true, 0, nil
-	case asks(m, ssaAnnotation) != "IfNotPresent" && asks(m, fluxSSA) != "IfNotPresent":
+	case ssa(m) != "IfNotPresent":
 		return false, false, 0, nil
 	}
 	_, err = r.Cluster.get(ctx, d.kind.resource, d.ID)

@@ -16,23 +16,32 @@ import (
 	"github.com/gitseal/gitseal/crypto"
 )
 
-// send applies a body. What this Sync never applied before is sent without force
-// first: every Sync owns its label on an object with another value, so that of
-// another one answers with a conflict, at no request more than a new object costs.
-// Conflicts with anybody else are overruled.
-func (r *Runner) send(ctx context.Context, d Desired, e Entry, body crypto.Secret) (m *metav1.PartialObjectMetadata, requests int, err error) {
-	if e.Evidence.UID == "" {
+// send applies a body, and returns what of it was accepted in the end.
+//
+// What this Sync never applied before is sent without force first: every Sync owns
+// its label on an object with another value, so that of another one answers with a
+// conflict, at no request more than a new object costs. Conflicts with anybody else
+// are overruled, but for the fields that they may take over.
+func (r *Runner) send(ctx context.Context, d Desired, e Entry, body crypto.Secret) (m *metav1.PartialObjectMetadata, sent crypto.Secret, requests int, err error) {
+	isNew := e.Evidence.UID == ""
+	if isNew {
+		requests++
 		m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), false)
 		if !apierrors.IsConflict(err) {
-			return m, 1, err
+			return m, body, requests, err
 		}
 		if other := claimedBy(err, r.Owner.fieldManager()); other != "" {
-			return nil, 1, &ClaimedError{By: other}
+			return nil, body, requests, &ClaimedError{By: other}
 		}
+	}
+	if len(d.ignored) > 0 || hasReplicas(d) && (isNew || r.Drift.mayBeScaled(d.ID)) {
 		requests++
+		if body, err = r.yield(ctx, d, e, body); err != nil {
+			return nil, body, requests, err
+		}
 	}
 	m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
-	return m, requests + 1, err
+	return m, body, requests + 1, err
 }
 
 // ClaimedError says that another Sync has applied an object.

@@ -26,6 +26,7 @@ type Drift struct {
 	flight  map[ID]*sighting // being written: what was seen of it meanwhile, or nil
 	drifted map[ID]string
 	held    map[ID]string // the annotation in the cluster by which an object asks not to be written
+	scaled  map[ID]bool   // an autoscaler owns its replicas
 	watches map[schema.GroupVersionResource]*kindWatch
 }
 
@@ -46,7 +47,7 @@ type kindWatch struct {
 func NewDrift(ctx context.Context, c *Cluster, owner Owner) *Drift {
 	return &Drift{
 		ctx: ctx, cluster: c, owner: owner, wake: make(chan struct{}, 1),
-		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{}, held: map[ID]string{},
+		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{}, held: map[ID]string{}, scaled: map[ID]bool{},
 		watches: map[schema.GroupVersionResource]*kindWatch{},
 	}
 }
@@ -127,6 +128,11 @@ func (d *Drift) see(id ID, s sighting) {
 		return
 	}
 	e, known := d.entries[id]
+	if known && !s.gone && autoscaled(s.metadata) {
+		d.scaled[id] = true
+	} else {
+		delete(d.scaled, id)
+	}
 	if known && d.hold(id, s) {
 		return
 	}
@@ -164,6 +170,17 @@ func (d *Drift) hold(id ID, s sighting) bool {
 	return false
 }
 
+// mayBeScaled reports whether an autoscaler may own the replicas of an object; true
+// where nothing watches.
+func (d *Drift) mayBeScaled(id ID) bool {
+	if d == nil {
+		return true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.scaled[id]
+}
+
 // Held lists the objects that ask in the cluster not to be written, and the
 // annotation by which they do.
 func (d *Drift) Held() map[ID]string {
@@ -194,6 +211,7 @@ func (d *Drift) track(inv Inventory) {
 	left := func(id ID, _ string) bool { _, ok := d.entries[id]; return !ok }
 	maps.DeleteFunc(d.drifted, left)
 	maps.DeleteFunc(d.held, left)
+	maps.DeleteFunc(d.scaled, func(id ID, _ bool) bool { return left(id, "") })
 	for gvr, w := range d.watches {
 		if _, ok := want[gvr]; !ok {
 			w.stop()
@@ -227,7 +245,7 @@ func (d *Drift) judge(id ID, e Entry, m *metav1.PartialObjectMetadata) {
 	if m.GetDeletionTimestamp() != nil {
 		return // a DELETED event follows
 	}
-	if evidenceOf(m, d.owner.fieldManager()) == e.Evidence {
+	if e.Evidence.holds(m, d.owner.fieldManager(), e.Ignored) {
 		return
 	}
 	why := "its fields were changed in the cluster"

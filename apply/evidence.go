@@ -1,12 +1,14 @@
 package apply
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // Evidence is what the cluster's metadata says about our last apply: the
@@ -15,14 +17,18 @@ import (
 type Evidence struct {
 	UID    string `json:"u,omitempty"`
 	Fields string `json:"f,omitempty"` // digest of our managedFields entry; "" if there is none
+	// Replicas: spec.replicas is ours too. It is no part of Fields, since an
+	// autoscaler may take it over.
+	Replicas bool `json:"s,omitempty"`
 }
 
 // evidenceOf reads it from metadata. resourceVersion is not part of it: every
-// status update changes that.
-func evidenceOf(m metav1.Object, manager string) Evidence {
+// status update changes that. Nor are the fields that others may take over, which
+// are given as managedFields write them.
+func evidenceOf(m metav1.Object, manager, ignored string) Evidence {
 	e := Evidence{UID: string(m.GetUID())}
 	for _, f := range m.GetManagedFields() {
-		if f.Manager != manager || f.Operation != metav1.ManagedFieldsOperationApply || f.Subresource != "" {
+		if !isOurs(f, manager) {
 			continue
 		}
 		h := sha256.New()
@@ -31,11 +37,46 @@ func evidenceOf(m metav1.Object, manager string) Evidence {
 		}
 		_, _ = h.Write([]byte("\x00" + f.APIVersion + "\x00"))
 		if f.FieldsV1 != nil {
-			_, _ = h.Write(f.FieldsV1.GetRawBytes())
+			fields, replicas := ourFields(f, ignored)
+			_, _ = h.Write(fields)
+			e.Replicas = replicas
 		}
 		e.Fields = hex.EncodeToString(h.Sum(nil)[:12])
 	}
 	return e
+}
+
+func isOurs(f metav1.ManagedFieldsEntry, manager string) bool {
+	return f.Manager == manager && f.Operation == metav1.ManagedFieldsOperationApply && f.Subresource == ""
+}
+
+// ourFields is an entry without what others may take over, and whether it has
+// spec.replicas.
+func ourFields(f metav1.ManagedFieldsEntry, ignored string) (fields []byte, hasReplicas bool) {
+	raw := f.FieldsV1.GetRawBytes()
+	if ignored == "" && !bytes.Contains(raw, []byte(`"f:replicas"`)) {
+		return raw, false // nearly always
+	}
+	set, err := fieldSet(f)
+	if err != nil {
+		return raw, false
+	}
+	set = set.RecursiveDifference(Entry{Ignored: ignored}.ignoredSet())
+	hasReplicas = set.Has(replicasPath)
+	set = set.Difference(fieldpath.NewSet(replicasPath))
+	if b, err := set.ToJSON(); err == nil {
+		raw = b
+	}
+	return raw, hasReplicas
+}
+
+// holds reports whether the cluster still shows the evidence of our last apply.
+func (e Evidence) holds(m metav1.Object, manager, ignored string) bool {
+	now := evidenceOf(m, manager, ignored)
+	if e.Replicas && !now.Replicas && autoscaled(m) {
+		now.Replicas = true
+	}
+	return now == e
 }
 
 func shortHash(s string) string {

@@ -26,6 +26,8 @@ type Entry struct {
 	Input    string   `json:"i,omitempty"` // decrypt.Object.Input at the last apply
 	Body     string   `json:"b,omitempty"` // digest of what was sent
 	Evidence Evidence `json:"e,omitzero"`
+	Leaving  string   `json:"y,omitempty"` // fields that others may take over, as JSON pointers
+	Ignored  string   `json:"z,omitempty"` // those of them that are or were ours, as managedFields write them
 	Wave     int      `json:"w,omitempty"`
 	Keep     bool     `json:"x,omitempty"` // it asks in git to be left alone: given up, not pruned
 

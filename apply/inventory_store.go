@@ -48,14 +48,15 @@ func NewInventoryStore(c *Cluster, owner Owner) *InventoryStore {
 	return &InventoryStore{client: c.client, owner: owner}
 }
 
-// shard is the stored form. The head counts in shard 0, which is written last:
-// until then a crash leaves the old number of shards in force, and entries that
-// moved are in two of them.
+// shard is the stored form. The head is in shard 0 only, so that a commit rewrites
+// no shard but that one and those of what it changes. It is written last: until then
+// a crash leaves the old number of shards in force, and entries that moved are in two
+// of them.
 type shard struct {
 	Owner   string       `json:"owner"`
-	Source  string       `json:"source"`
-	Commit  string       `json:"commit"`
-	Shards  int          `json:"shards"`
+	Source  string       `json:"source,omitempty"`
+	Commit  string       `json:"commit,omitempty"`
+	Shards  int          `json:"shards,omitempty"`
 	Entries []shardEntry `json:"entries"`
 }
 
@@ -132,8 +133,9 @@ func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
 	}
 	parts := make([]shard, n)
 	for i := range parts {
-		parts[i] = shard{Owner: s.owner.Namespace + "/" + s.owner.Name, Source: inv.Source, Commit: inv.Commit, Shards: n}
+		parts[i] = shard{Owner: s.owner.Namespace + "/" + s.owner.Name}
 	}
+	parts[0].Source, parts[0].Commit, parts[0].Shards = inv.Source, inv.Commit, n
 	for _, id := range inv.IDs() {
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(strings.Join([]string{id.Group, id.Kind, id.Namespace, id.Name}, "\x00"))) // a hash never fails

@@ -70,6 +70,9 @@ type PlanInput struct {
 	// of an unknown kind, with their waves: later ones wait.
 	Absent map[ID]int
 
+	// Ignore lets others take over fields of the objects that it names.
+	Ignore []IgnoreRule
+
 	Prune               bool
 	Limit               PruneLimit
 	ConfirmPrune        bool // lets this pass exceed Limit
@@ -122,6 +125,7 @@ func NewPlan(in PlanInput) Plan {
 	}
 	for _, d := range in.Desired {
 		wanted[d.ID] = true
+		d.leave(in.Ignore)
 		p.Desired = append(p.Desired, d)
 		p.Steps = append(p.Steps, desiredStep(d, in))
 	}
@@ -171,6 +175,8 @@ func desiredStep(d Desired, in PlanInput) Step {
 		return Step{d.ID, Change, why}
 	case e.Input != d.Object.Input:
 		return Step{d.ID, Change, changedInput}
+	case e.Leaving != d.leaving() && d.ignoredErr == nil:
+		return Step{d.ID, Change, "other fields of it are left to others"}
 	default:
 		return Step{d.ID, Leave, ""}
 	}

@@ -14,6 +14,10 @@ type Desired struct {
 	ID     ID
 	Object decrypt.Object
 	kind   kind
+	scaled bool // an autoscaler from git sets its replicas
+
+	ignored    []pointer // fields that others may take over; set by NewPlan
+	ignoredErr error
 }
 
 // Failure is an object for which something went wrong; Err is safe to print.
@@ -63,8 +67,9 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 			continue
 		}
 		seen[id] = true
-		out = append(out, Desired{ID: id, Object: o, kind: k})
+		out = append(out, Desired{ID: id, Object: withoutInjected(o), kind: k})
 	}
+	scaleTargets(out)
 	return out, failed
 }
 

@@ -259,6 +259,9 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		e.Keep = never
 		return outcome{entry: e, requests: looked}
 	}
+	if d.ignoredErr != nil {
+		return fail(d.ignoredErr)
+	}
 	body, digest, asked, err := r.body(ctx, d, e)
 	if err != nil {
 		return fail(err)
@@ -275,11 +278,12 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		}
 	}
 	r.Drift.begin(d.ID)
-	m, sent, err := r.send(ctx, d, e, body)
+	m, accepted, sent, err := r.send(ctx, d, e, body)
 	requests := sent + given + asked
 	if err != nil {
 		var n int
 		m, n, err = r.recreate(ctx, d, body, err)
+		accepted = body
 		requests += n
 		if err == nil {
 			step.Reason += "; made anew, since a field can not be changed"
@@ -293,9 +297,9 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	}
 	var settleErr error
 	var from []string
-	if e.Evidence.UID == "" {
+	if e.Evidence.UID == "" && ssa(d.Object.Masked) != "Merge" {
 		var n int
-		m, from, n, settleErr = r.adopt(ctx, d, m, body)
+		m, from, n, settleErr = r.adopt(ctx, d, m, accepted)
 		requests += n
 	}
 	if isSecret(d.ID) && settleErr == nil {
@@ -303,15 +307,19 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		m, n, settleErr = r.settle(ctx, d, m)
 		requests += n
 	}
+	theirs, err := nowIgnored(m, r.Owner.fieldManager(), d, e)
+	if err != nil && settleErr == nil {
+		settleErr = err
+	}
 	e = Entry{
 		Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Applied,
-		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager()), Wave: wave, resourceVersion: m.GetResourceVersion(),
+		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager(), theirs), Leaving: d.leaving(), Ignored: theirs, Wave: wave, resourceVersion: m.GetResourceVersion(),
 	}
 	if settleErr != nil {
 		e.Phase = Intended
 	}
 	r.Drift.end(d.ID, e)
-	o := outcome{entry: e, done: &Done{d.ID, step.Action, takenOver(step.Reason, from)}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
+	o := outcome{entry: e, done: &Done{d.ID, step.Action, adopted(step.Reason, from)}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
 	if isCRD(d.ID.GroupKind()) {
 		r.Cluster.forget()
 		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {

@@ -59,14 +59,15 @@ type step struct {
 //	a source that changed  TestPlanSaysWhatWillBeDone
 //	the API server is away TestAnAgentOutlivesAnOutageOfTheAPIServer (e2e)
 //
-// Not offered, so without a story: 8, 22, 23, 32 (fields to ignore), 37 to 39.
+// Not offered, so without a story: 8, 22, 23, 37 to 39.
 var topics = map[string]map[string]story{
-	"apply": applyStories,
-	"force": forceStories,
-	"order": orderStories,
-	"prune": pruneStories,
-	"more":  moreStories,
-	"drift": driftStories, // watched, by one process from its first step on
+	"apply":  applyStories,
+	"force":  forceStories,
+	"order":  orderStories,
+	"prune":  pruneStories,
+	"more":   moreStories,
+	"drift":  driftStories,  // watched, by one process from its first step on
+	"ignore": ignoreStories, // watched, too
 }
 
 func TestScenarios(t *testing.T) {
@@ -77,7 +78,7 @@ func TestScenarios(t *testing.T) {
 			for name, s := range stories {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					newPlayer(t, topic == "drift").play(s)
+					newPlayer(t, topic == "drift" || topic == "ignore").play(s)
 				})
 			}
 		})
@@ -91,6 +92,7 @@ type player struct {
 	watched bool
 	group   string // of CRDs
 	git     string
+	ignore  []IgnoreRule
 	seen    map[ID]Entry // every object of the story
 }
 
@@ -164,7 +166,7 @@ func (p *player) step(s step) {
 	if !p.watched {
 		p.reload()
 	}
-	in := PlanInput{Owner: p.owner, Inventory: p.inv, Source: "s", Prune: true}
+	in := PlanInput{Owner: p.owner, Inventory: p.inv, Source: "s", Prune: true, Ignore: p.ignore}
 	in.Drifted, in.Held = p.drift(s.drift)
 	var unknown []Failure
 	if in.Desired, unknown = p.desired(p.git); len(unknown) > 0 {
@@ -180,7 +182,7 @@ func (p *player) step(s step) {
 	var res Result
 	var err error
 	if repair {
-		res, err = p.run.Repair(p.t.Context(), p.inv, in.Desired, in.Drifted)
+		res, err = p.run.Repair(p.t.Context(), p.inv, plan.Desired, in.Drifted)
 	} else {
 		res, err = p.run.Run(p.t.Context(), plan, "commit")
 	}

@@ -28,6 +28,7 @@ type Object struct {
 	masked  *Masked
 	sealed  *sealedSecret // nil unless it came from a SealedSecret
 	outside bool          // values are put outside of a Secret's data, too
+	without [][]string    // fields that are not sent
 }
 
 // FromSealedSecret reports whether the object is the Secret that a SealedSecret
@@ -54,6 +55,13 @@ func (o Object) CarriesPlaintext() bool { return isSecret(o.Masked) || o.outside
 func (o Object) Renamed(name string) Object {
 	o.Masked = o.Masked.DeepCopy()
 	o.Masked.SetName(name)
+	return o
+}
+
+// Without is the object without some fields, each given by the steps to it: the
+// names of fields, and the numbers of list items. What is not there is no error.
+func (o Object) Without(fields ...[]string) Object {
+	o.without = slices.Concat(o.without, fields)
 	return o
 }
 
@@ -116,6 +124,7 @@ func (o Object) finish(u *unstructured.Unstructured, labels map[string]string) (
 		all[k] = v
 	}
 	u.SetLabels(all)
+	dropFields(u.Object, o.without)
 	withoutEmpty(u)
 	b, err := json.Marshal(u.Object)
 	if err != nil {

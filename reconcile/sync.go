@@ -40,6 +40,7 @@ type Config struct {
 	PruneLimit          apply.PruneLimit
 	PruneConfirm        string // a commit for which PruneLimit does not hold
 	ConfirmSourceChange bool
+	Ignore              []apply.IgnoreRule // fields that others may take over
 	Drift               DriftMode
 	Interval            time.Duration // between looks at git
 	Wait                time.Duration // for what was applied to become ready, at most; 0 for not at all
@@ -174,7 +175,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
 		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused), Renamed: renamed(gated.Refused), Absent: absent(gated.Refused, unknown),
 		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
-		ConfirmSourceChange: s.cfg.ConfirmSourceChange,
+		ConfirmSourceChange: s.cfg.ConfirmSourceChange, Ignore: s.cfg.Ignore,
 	})
 	stop()
 	stop = timed(Apply)

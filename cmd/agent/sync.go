@@ -38,6 +38,7 @@ type syncOptions struct {
 	force                      bool
 	pruneLimit, pruneConfirm   string
 	drift                      string
+	ignoreFields               []string
 	binding, plaintext, mac    string
 	outside, sealedSecrets     string
 	deprecatedData             bool
@@ -89,6 +90,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.StringVar(&o.pruneConfirm, "prune-confirm", "", "commit whose prunes may exceed the limit")
 	f.BoolVar(&o.confirmSourceChange, "confirm-source-change", false, "prune although --url or --path differ from the last time")
 	f.StringVar(&o.drift, "drift", string(reconcile.Correct), "what to do with changes made in the cluster: Correct or Report")
+	f.StringArrayVar(&o.ignoreFields, "ignore-fields", nil, "fields that others may take over once they have written them, as KIND[.GROUP][/NAME]:/JSON/POINTER[,…], for instance Deployment.apps/web:/spec/replicas (may be repeated)")
 	f.StringVar(&o.binding, "binding", string(decrypt.BindingIfPresent), "sealed files must say which object they are for: Required or IfPresent")
 	f.StringVar(&o.plaintext, "plaintext-secrets", string(decrypt.PlaintextDeny), "Secrets that lie in git in the clear: Deny, Warn or Allow")
 	f.StringVar(&o.mac, "mac", string(crypto.MACRequired), "SOPS files whose MAC is missing or wrong: Required refuses them, Warn lets them in")
@@ -134,6 +136,14 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if m := reconcile.DriftMode(o.drift); m != reconcile.Correct && m != reconcile.ReportOnly {
 		errs = append(errs, fmt.Errorf("--drift: %q is not Correct or Report", o.drift))
 	}
+	var ignore []apply.IgnoreRule
+	for _, text := range o.ignoreFields {
+		rule, err := apply.ParseIgnoreRule(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--ignore-fields: %w", err))
+		}
+		ignore = append(ignore, rule)
+	}
 	var wait time.Duration
 	if o.wait {
 		if wait = o.waitTimeout; wait <= 0 {
@@ -152,7 +162,7 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		Owner: o.owner(), SourceName: o.url, Path: o.path,
 		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
 		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
-		Drift: reconcile.DriftMode(o.drift), Interval: o.interval, Wait: wait,
+		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Wait: wait,
 	}, errors.Join(errs...)
 }
 
