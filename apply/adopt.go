@@ -22,6 +22,7 @@ import (
 var predecessors = []string{
 	"kustomize-controller", "argocd-controller", "argocd-application-controller",
 	"kubectl", "kubectl-client-side-apply", "kubectl-last-applied",
+	"helm", "helm-controller",
 }
 
 // sealedSecretsManager is what the controller of sealed-secrets calls itself. The

@@ -32,9 +32,10 @@ func TestFieldsOfPredecessorsAreTakenOver(t *testing.T) {
 	}
 	patch("kustomize-controller", types.ApplyPatchType, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","labels":{"kustomize.toolkit.fluxcd.io/name":"apps"}},"data":{"kept":"b2xk","gone":"b2xk"}}`)
 	patch("kubectl-client-side-apply", types.MergePatchType, `{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"secret"}},"data":{"alsoGone":"b2xk"}}`)
+	patch("helm", types.MergePatchType, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"Helm"}},"data":{"ofTheChart":"b2xk"}}`)
 	patch("somebody", types.MergePatchType, `{"metadata":{"labels":{"team":"a"}},"data":{"theirs":"b2xk"}}`)
 	res := w.mustApply(secret)
-	if len(res.Done) != 1 || !strings.Contains(res.Done[0].Reason, "taken over from kustomize-controller, kubectl-client-side-apply") || res.Requests != 4 { // a try without force tells whether another Sync has it
+	if len(res.Done) != 1 || !strings.Contains(res.Done[0].Reason, "taken over from kustomize-controller, kubectl-client-side-apply, helm") || res.Requests != 4 { // a try without force tells whether another Sync has it
 		t.Errorf("done %v with %d requests", res.Done, res.Requests)
 	}
 	got, err := secrets.Get(t.Context(), "s", metav1.GetOptions{})
@@ -49,7 +50,7 @@ func TestFieldsOfPredecessorsAreTakenOver(t *testing.T) {
 	if d := cmp.Diff([]string{"kept=new", "theirs=old"}, data); d != "" {
 		t.Errorf("data (-want +got):\n%s", d)
 	}
-	if got.Labels["team"] != "a" || got.Labels["kustomize.toolkit.fluxcd.io/name"] != "" || len(got.Annotations) != 0 {
+	if got.Labels["team"] != "a" || got.Labels["kustomize.toolkit.fluxcd.io/name"] != "" || got.Labels["app.kubernetes.io/managed-by"] != "" || len(got.Annotations) != 0 {
 		t.Errorf("labels %v, annotations %v", got.Labels, got.Annotations)
 	}
 	t.Log("afterwards there is nothing to take over, and what leaves git goes")
