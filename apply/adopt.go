@@ -63,6 +63,7 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 			from = append(from, fields[i].Manager)
 		}
 	}
+	slices.Sort(from)
 	raw, err := union.ToJSON()
 	if err != nil {
 		return m, nil, 0, errors.New("its field ownership can not be written")

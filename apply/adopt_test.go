@@ -35,7 +35,7 @@ func TestFieldsOfPredecessorsAreTakenOver(t *testing.T) {
 	patch("helm", types.MergePatchType, `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"Helm"}},"data":{"ofTheChart":"b2xk"}}`)
 	patch("somebody", types.MergePatchType, `{"metadata":{"labels":{"team":"a"}},"data":{"theirs":"b2xk"}}`)
 	res := w.mustApply(secret)
-	if len(res.Done) != 1 || !strings.Contains(res.Done[0].Reason, "taken over from kustomize-controller, kubectl-client-side-apply, helm") || res.Requests != 4 { // a try without force tells whether another Sync has it
+	if len(res.Done) != 1 || !strings.Contains(res.Done[0].Reason, "taken over from helm, kubectl-client-side-apply, kustomize-controller") || res.Requests != 4 { // a try without force tells whether another Sync has it
 		t.Errorf("done %v with %d requests", res.Done, res.Requests)
 	}
 	got, err := secrets.Get(t.Context(), "s", metav1.GetOptions{})

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
@@ -21,10 +21,15 @@ type Drift struct {
 	owner   Owner
 	wake    chan struct{}
 
+	// Poll is the time between looks at a kind that the identity may not watch;
+	// one minute if it is 0.
+	Poll time.Duration
+
 	mu      sync.Mutex
 	entries map[ID]Entry
 	flight  map[ID]*sighting // being written: what was seen of it meanwhile, or nil
 	drifted map[ID]string
+	told    map[ID]bool   // drifted, and not written since
 	held    map[ID]string // the annotation in the cluster by which an object asks not to be written
 	scaled  map[ID]bool   // an autoscaler owns its replicas
 	watches map[schema.GroupVersionResource]*kindWatch
@@ -35,19 +40,12 @@ type sighting struct {
 	gone     bool
 }
 
-type kindWatch struct {
-	gk     schema.GroupKind
-	stop   context.CancelFunc
-	synced bool
-	err    error // of the last list or watch request
-}
-
 // NewDrift starts nothing yet; watches begin with the first pass and end with
 // ctx.
 func NewDrift(ctx context.Context, c *Cluster, owner Owner) *Drift {
 	return &Drift{
 		ctx: ctx, cluster: c, owner: owner, wake: make(chan struct{}, 1),
-		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{}, held: map[ID]string{}, scaled: map[ID]bool{},
+		entries: map[ID]Entry{}, flight: map[ID]*sighting{}, drifted: map[ID]string{}, told: map[ID]bool{}, held: map[ID]string{}, scaled: map[ID]bool{},
 		watches: map[schema.GroupVersionResource]*kindWatch{},
 	}
 }
@@ -62,35 +60,6 @@ func (d *Drift) Take() map[ID]string {
 	out := d.drifted
 	d.drifted = map[ID]string{}
 	return out
-}
-
-// Unhealthy lists the kinds that can not be watched just now. A kind that the
-// cluster does not serve any more is not among them: its objects are gone.
-func (d *Drift) Unhealthy() map[schema.GroupKind]error {
-	if d == nil {
-		return nil
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	out := map[schema.GroupKind]error{}
-	for _, w := range d.watches {
-		if w.err != nil && !apierrors.IsNotFound(w.err) {
-			out[w.gk] = w.err
-		}
-	}
-	return out
-}
-
-// Synced reports whether every watch has seen the state of its kind.
-func (d *Drift) Synced() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, w := range d.watches {
-		if !w.synced {
-			return false
-		}
-	}
-	return true
 }
 
 // begin says that id is about to be written: events of it wait until end.
@@ -115,6 +84,7 @@ func (d *Drift) end(id ID, e Entry) {
 	seen := d.flight[id]
 	delete(d.flight, id)
 	delete(d.drifted, id)
+	delete(d.told, id)
 	d.entries[id] = e
 	if seen != nil {
 		d.see(id, *seen)
@@ -192,9 +162,9 @@ func (d *Drift) Held() map[ID]string {
 	return maps.Clone(d.held)
 }
 
-// track takes over the inventory after a pass, and starts and stops watches so
-// that every kind in it is watched.
-func (d *Drift) track(inv Inventory) {
+// Track takes over the inventory, as it was loaded or after a pass, and starts and
+// stops watches so that every kind in it is watched.
+func (d *Drift) Track(inv Inventory) {
 	if d == nil {
 		return
 	}
@@ -211,6 +181,7 @@ func (d *Drift) track(inv Inventory) {
 	left := func(id ID, _ string) bool { _, ok := d.entries[id]; return !ok }
 	maps.DeleteFunc(d.drifted, left)
 	maps.DeleteFunc(d.held, left)
+	maps.DeleteFunc(d.told, func(id ID, _ bool) bool { return left(id, "") })
 	maps.DeleteFunc(d.scaled, func(id ID, _ bool) bool { return left(id, "") })
 	for gvr, w := range d.watches {
 		if _, ok := want[gvr]; !ok {
@@ -225,28 +196,20 @@ func (d *Drift) track(inv Inventory) {
 	}
 }
 
-func (d *Drift) start(gvr schema.GroupVersionResource, gk schema.GroupKind) {
-	ctx, stop := context.WithCancel(d.ctx)
-	w := &kindWatch{gk: gk, stop: stop}
-	d.watches[gvr] = w
-	note := func(err error) {
-		if ctx.Err() != nil {
-			return
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		w.err = err
-	}
-	go follow(ctx, d.cluster.metadata.Resource(gvr), gvr, d.owner, &metav1.PartialObjectMetadata{}, &kindStore{d, w}, note)
-}
-
 // judge compares what the cluster shows with what we know. The caller holds mu.
 func (d *Drift) judge(id ID, e Entry, m *metav1.PartialObjectMetadata) {
+	if why := d.differs(e, m); why != "" {
+		d.flag(id, why)
+	}
+}
+
+// differs says how the cluster differs from our last apply, or "".
+func (d *Drift) differs(e Entry, m *metav1.PartialObjectMetadata) string {
 	if m.GetDeletionTimestamp() != nil {
-		return // a DELETED event follows
+		return "" // a DELETED event follows
 	}
 	if e.Evidence.holds(m, d.owner.fieldManager(), e.Ignored) {
-		return
+		return ""
 	}
 	why := "its fields were changed in the cluster"
 	switch {
@@ -257,11 +220,11 @@ func (d *Drift) judge(id ID, e Entry, m *metav1.PartialObjectMetadata) {
 			why = fmt.Sprintf("it was changed in the cluster, last by %q", who)
 		}
 	}
-	d.flag(id, why)
+	return why
 }
 
 func (d *Drift) flag(id ID, why string) {
-	d.drifted[id] = why
+	d.drifted[id], d.told[id] = why, true
 	select {
 	case d.wake <- struct{}{}:
 	default:
@@ -275,89 +238,4 @@ func older(event, ours string) bool {
 	}
 	c, err := resourceversion.CompareResourceVersion(event, ours)
 	return err == nil && c <= 0
-}
-
-// kindStore is where a reflector delivers.
-type kindStore struct {
-	d *Drift
-	w *kindWatch
-}
-
-func (s *kindStore) id(m *metav1.PartialObjectMetadata) ID {
-	return ID{s.w.gk.Group, s.w.gk.Kind, m.GetNamespace(), m.GetName()}
-}
-
-func (s *kindStore) seen(obj any, gone bool) error {
-	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
-		s.d.mu.Lock()
-		defer s.d.mu.Unlock()
-		s.d.see(s.id(m), sighting{m, gone})
-	}
-	return nil
-}
-
-// Add implements cache.ReflectorStore.
-func (s *kindStore) Add(obj any) error { return s.seen(obj, false) }
-
-// Update implements cache.ReflectorStore.
-func (s *kindStore) Update(obj any) error { return s.seen(obj, false) }
-
-// Delete is told of deleted objects, and of those that lost our label.
-func (s *kindStore) Delete(obj any) error { return s.seen(obj, true) }
-
-// Replace brings the whole state of the kind, at the start and after a gap.
-func (s *kindStore) Replace(list []any, resourceVersion string) error {
-	s.d.mu.Lock()
-	defer s.d.mu.Unlock()
-	there := map[ID]bool{}
-	for _, obj := range list {
-		m, ok := obj.(*metav1.PartialObjectMetadata)
-		if !ok {
-			continue
-		}
-		id := s.id(m)
-		there[id] = true
-		s.d.see(id, sighting{m, false})
-	}
-	for id, e := range s.d.entries {
-		_, flying := s.d.flight[id]
-		if id.GroupKind() == s.w.gk && e.Phase == Applied && !there[id] && !flying && !older(resourceVersion, e.resourceVersion) {
-			s.d.flag(id, "it is not in the cluster any more, or lost the label "+SyncLabel)
-		}
-	}
-	s.w.synced, s.w.err = true, nil
-	return nil
-}
-
-// Resync implements cache.ReflectorStore.
-func (*kindStore) Resync() error { return nil }
-
-// Survey looks at every kind of the inventory once and returns what drifted:
-// for a process that does not stay to watch.
-func (r *Runner) Survey(ctx context.Context, inv Inventory) (drifted, held map[ID]string, err error) {
-	d := NewDrift(ctx, r.Cluster, r.Owner)
-	d.entries = inv.Entries
-	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
-	for id, e := range inv.Entries {
-		if e.Phase == Applied {
-			kinds[e.gvr(id)] = id.GroupKind()
-		}
-	}
-	for gvr, gk := range kinds {
-		l, err := r.Cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: r.Owner.selector()})
-		if apierrors.IsNotFound(err) {
-			l, err = &metav1.PartialObjectMetadataList{}, nil // the kind is gone, and its objects with it
-		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("look at %s in the cluster: %w", gk, refused(err, false))
-		}
-		items := make([]any, len(l.Items))
-		for i := range l.Items {
-			items[i] = &l.Items[i]
-		}
-		if err := (&kindStore{d, &kindWatch{gk: gk}}).Replace(items, ""); err != nil {
-			return nil, nil, err
-		}
-	}
-	return d.Take(), d.held, nil
 }

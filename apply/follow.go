@@ -19,21 +19,22 @@ type lister[L runtime.Object] interface {
 
 // follow lists and watches the objects of a kind that carry the owner's label, until
 // ctx ends. note is told how each request went.
-func follow[L runtime.Object](ctx context.Context, kind lister[L], gvr schema.GroupVersionResource, owner Owner, example runtime.Object, store cache.ReflectorStore, note func(error)) {
+func follow[L runtime.Object](ctx context.Context, kind lister[L], gvr schema.GroupVersionResource, owner Owner, example runtime.Object, store cache.ReflectorStore, note func(verb string, err error)) {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = owner.selector()
 			l, err := kind.List(ctx, o)
-			note(err)
+			note("list", err)
 			return l, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = owner.selector()
 			w, err := kind.Watch(ctx, o)
-			note(err)
+			note("watch", err)
 			return w, err
 		},
 	}
-	quiet := klog.Logger{}
+	quiet := klog.Logger{} // it says on stderr what note is told
+	ctx = klog.NewContext(ctx, quiet)
 	cache.NewReflectorWithOptions(lw, example, store, cache.ReflectorOptions{Logger: &quiet, Name: gvr.String(), TypeDescription: gvr.String()}).RunWithContext(ctx)
 }

@@ -109,7 +109,7 @@ func (h *health) notReady(desired []Desired, limit time.Duration, failed bool) [
 }
 
 func (h *health) watch(ctx context.Context, c *Cluster, gvr schema.GroupVersionResource, gk schema.GroupKind) {
-	note := func(err error) {
+	note := func(_ string, err error) {
 		if ctx.Err() == nil {
 			h.mu.Lock()
 			defer h.mu.Unlock()

@@ -65,7 +65,7 @@ func (r *Runner) Run(ctx context.Context, p Plan, commit string) (Result, error)
 	if err := r.Store.Save(saveCtx, res.Inventory); err != nil {
 		return res, err
 	}
-	r.Drift.track(res.Inventory)
+	r.Drift.Track(res.Inventory)
 	return res, ctx.Err()
 }
 

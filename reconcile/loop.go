@@ -29,6 +29,8 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	defer next.Stop()
 	ready := &readiness{done: make(chan Report)}
 	defer ready.stop()
+	audit := newAudit(s.cfg.Audit)
+	defer audit.stop()
 	for {
 		var wake <-chan struct{}
 		if s.runner.Drift != nil {
@@ -67,6 +69,10 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 			if observe != nil {
 				observe(r)
 			}
+		case <-audit.due.C:
+			audit.start(ctx, s)
+		case r := <-audit.done:
+			audit.end(s, r)
 		case <-wake:
 			s.collect(waiting)
 			s.repair(ctx, waiting, fights, observe)
@@ -253,4 +259,11 @@ func (s *Sync) logWatches() {
 		}
 	}
 	s.unwatched = now
+	polled := s.runner.Drift.Polled()
+	for gk, err := range polled {
+		if _, known := s.polled[gk]; !known {
+			s.log.Warn("the kind can not be watched: its drift is seen at the next look only", "kind", gk.String(), "every", s.cfg.Interval, "error", err.Error())
+		}
+	}
+	s.polled = polled
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/decrypt"
 )
@@ -47,6 +49,10 @@ type Report struct {
 	Done     []apply.Done
 	Left     int // objects that needed no request
 	Requests int // sent to the cluster for objects
+
+	// Polled are kinds that the identity may not watch, with the API server's
+	// answer: their drift is seen at the next look only.
+	Polled map[schema.GroupKind]error
 
 	Failures     []error // each a *StageError
 	Warnings     []string

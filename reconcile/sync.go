@@ -43,6 +43,7 @@ type Config struct {
 	Ignore              []apply.IgnoreRule // fields that others may take over
 	Drift               DriftMode
 	Interval            time.Duration // between looks at git
+	Audit               time.Duration // about so long between audits of the watches; 0 for none
 	Wait                time.Duration // for what was applied to become ready, at most; 0 for not at all
 }
 
@@ -71,9 +72,10 @@ type Sync struct {
 	applied   string          // the commit that was applied without a failure
 	said      string          // the failures that were logged last
 	unwatched map[schema.GroupKind]error
-	reported  map[apply.ID]string // drift that was only reported
-	drift     map[apply.ID]string // seen by the watches, and not yet dealt with
-	cache     *decrypt.Cache      // of what was opened
+	polled    map[schema.GroupKind]error // kinds that the identity may not watch
+	reported  map[apply.ID]string        // drift that was only reported
+	drift     map[apply.ID]string        // seen by the watches, and not yet dealt with
+	cache     *decrypt.Cache             // of what was opened
 	builds    *build.Cache
 }
 
@@ -170,6 +172,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 		r.fail(Plan, err)
 		return
 	}
+	r.Polled = s.runner.Drift.Polled()
 	plan := apply.NewPlan(apply.PlanInput{
 		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted, Held: held,
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
@@ -215,6 +218,7 @@ func (s *Sync) drifted(ctx context.Context, r *Report) (drifted, held map[apply.
 		}
 		return nil, held, nil
 	}
+	s.runner.Drift.AwaitSync(ctx)
 	held = s.runner.Drift.Held()
 	if s.cfg.Drift == ReportOnly {
 		return nil, held, nil // the loop reports it
@@ -254,6 +258,7 @@ func (s *Sync) loadInventory(ctx context.Context) error {
 		return err
 	}
 	s.inventory, s.loaded = inv, true
+	s.runner.Drift.Track(inv) // the watches begin while the tree is built
 	return nil
 }
 

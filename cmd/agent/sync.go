@@ -31,7 +31,7 @@ type syncOptions struct {
 
 	target
 	targetNamespace            string
-	interval, timeout          time.Duration
+	interval, timeout, audit   time.Duration
 	once, wait                 bool
 	waitTimeout                time.Duration
 	prune, confirmSourceChange bool
@@ -90,6 +90,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.StringVar(&o.pruneConfirm, "prune-confirm", "", "commit whose prunes may exceed the limit")
 	f.BoolVar(&o.confirmSourceChange, "confirm-source-change", false, "prune although --url or --path differ from the last time")
 	f.StringVar(&o.drift, "drift", string(reconcile.Correct), "what to do with changes made in the cluster: Correct or Report")
+	f.DurationVar(&o.audit, "audit-interval", 8*time.Hour, "about so long between audits, which list the metadata of what was applied and count what the watches missed; 0 for none")
 	f.StringArrayVar(&o.ignoreFields, "ignore-fields", nil, "fields that others may take over once they have written them, as KIND[.GROUP][/NAME]:/JSON/POINTER[,…], for instance Deployment.apps/web:/spec/replicas (may be repeated)")
 	f.StringVar(&o.binding, "binding", string(decrypt.BindingIfPresent), "sealed files must say which object they are for: Required or IfPresent")
 	f.StringVar(&o.plaintext, "plaintext-secrets", string(decrypt.PlaintextDeny), "Secrets that lie in git in the clear: Deny, Warn or Allow")
@@ -153,6 +154,9 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if o.interval < time.Second {
 		errs = append(errs, errors.New("--interval must be one second or more"))
 	}
+	if o.audit != 0 && o.audit < time.Minute {
+		errs = append(errs, errors.New("--audit-interval must be one minute or more, or 0"))
+	}
 	switch o.output {
 	case "", "json", "yaml":
 	default:
@@ -162,7 +166,7 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		Owner: o.owner(), SourceName: o.url, Path: o.path,
 		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
 		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
-		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Wait: wait,
+		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Audit: o.audit, Wait: wait,
 	}, errors.Join(errs...)
 }
 
@@ -192,6 +196,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, cfg.Owner), Owner: cfg.Owner, Force: o.force}
 		if !o.once {
 			runner.Drift = apply.NewDrift(ctx, cluster, cfg.Owner)
+			runner.Drift.Poll = o.interval
 		}
 		s := reconcile.New(cfg, src, store, runner, log)
 		if o.once {
