@@ -114,7 +114,7 @@ func fieldSet(f metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
 	return set, nil
 }
 
-func adopted(reason string, from []string) string {
+func takingOver(reason string, from []string) string {
 	if len(from) == 0 {
 		return reason
 	}

@@ -1,10 +1,13 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"regexp"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -136,10 +139,12 @@ type RefusedError struct {
 	Code   int32
 	Fields []string
 	Text   string // "" for objects that carry plaintext
+	// Webhook is the name of the admission webhook whose word it was, where Text is "".
+	Webhook string
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("the API server refused it: %s (%d)", e.Reason, e.Code)
+	s := fmt.Sprintf("the API server refused it: %s (%d)", cmp.Or(string(e.Reason), http.StatusText(int(e.Code))), e.Code)
 	if e.Reason == metav1.StatusReasonNotFound && e.Text == "" {
 		s += "; is its namespace there?"
 	}
@@ -152,8 +157,15 @@ func (e *RefusedError) Error() string {
 		}
 		s += " " + f
 	}
+	if e.Webhook != "" {
+		s += "; it was the admission webhook " + e.Webhook
+	}
 	return s
 }
+
+// byWebhook is how the API server begins what a webhook says, or what it says of one
+// that does not answer (apiserver, webhook/errors.ToStatusErr).
+var byWebhook = regexp.MustCompile(`^(?:admission webhook|Internal error occurred: failed calling webhook) "([A-Za-z0-9.-]+)"`)
 
 // refused turns a client error into one that is safe for o.
 func refused(err error, secret bool) error {
@@ -166,6 +178,10 @@ func refused(err error, secret bool) error {
 	}
 	s := status.Status()
 	e := &RefusedError{Reason: s.Reason, Code: s.Code}
+	if hook := byWebhook.FindStringSubmatch(s.Message); hook != nil && secret {
+		// Its reason and fields are its own text, too.
+		return &RefusedError{Code: s.Code, Webhook: hook[1]}
+	}
 	if s.Details != nil {
 		for _, c := range s.Details.Causes {
 			if c.Field != "" {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -109,17 +108,7 @@ func manifests(values map[string]string) string {
 // holdsExactly compares the cluster and the stored inventory with git.
 func (w *world) holdsExactly(want map[string]string) {
 	w.t.Helper()
-	l, err := w.client.CoreV1().ConfigMaps(w.ns).List(w.t.Context(), metav1.ListOptions{})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	got := map[string]string{}
-	for _, cm := range l.Items {
-		if cm.Name != "kube-root-ca.crt" {
-			got[cm.Name] = cm.Data["v"]
-		}
-	}
-	if diff := cmp.Diff(got, want); diff != "" {
+	if diff := cmp.Diff(w.values(), want); diff != "" {
 		w.t.Errorf("cluster: got -, want +:\n%s", diff)
 	}
 	w.reload()

@@ -2,6 +2,8 @@ package apply
 
 import (
 	"context"
+	"errors"
+	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,6 +19,10 @@ type lister[L runtime.Object] interface {
 	Watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error)
 }
 
+// errNoWatch stands for the empty watch that client-go returns where the connection
+// ended before an answer came: a kind behind it is not being watched.
+var errNoWatch = errors.New("the connection ended before the watch began")
+
 // follow lists and watches the objects of a kind that carry the owner's label, until
 // ctx ends. note is told how each request went.
 func follow[L runtime.Object](ctx context.Context, kind lister[L], gvr schema.GroupVersionResource, owner Owner, example runtime.Object, store cache.ReflectorStore, note func(verb string, err error)) {
@@ -30,6 +36,9 @@ func follow[L runtime.Object](ctx context.Context, kind lister[L], gvr schema.Gr
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = owner.selector()
 			w, err := kind.Watch(ctx, o)
+			if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
+				err = errNoWatch
+			}
 			note("watch", err)
 			return w, err
 		},

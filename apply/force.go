@@ -84,7 +84,7 @@ var unchangeable = regexp.MustCompile(`(?i)immutable|forbidden|may not be change
 // aboutAField tells the API server's own validation from policies and webhooks,
 // which can forbid a change with the same code: force must not get around them.
 func aboutAField(s metav1.Status) bool {
-	return s.Details != nil && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool { return c.Field != "" })
+	return s.Details != nil && !byWebhook.MatchString(s.Message) && slices.ContainsFunc(s.Details.Causes, func(c metav1.StatusCause) bool { return c.Field != "" })
 }
 
 // tryAsNew asks the API server whether it would take the object if it were new.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -122,15 +124,32 @@ func readShard(sec *corev1.Secret) (shard, []byte, error) {
 	return sh, raw, nil
 }
 
-// Save writes the shards that changed. More shards are used as the inventory
-// grows; all of them are written before any is removed, so that a crash loses
-// no entry.
+// Save writes the shards that changed. More shards are used as the inventory grows,
+// and fewer again when it has shrunk a lot; all of them are written before any is
+// removed, so that a crash loses no entry.
 func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
 	ctx = klog.NewContext(ctx, klog.Logger{})
 	n := max(s.shards, 1)
 	for n*entriesPerShard < len(inv.Entries) {
 		n *= 2
 	}
+	if err := s.saveIn(ctx, inv, n); err != nil {
+		return err
+	}
+	// Only now, when no shard names what is gone: a crash leaves entries twice, but
+	// alike.
+	fewer := n
+	for fewer > 1 && len(inv.Entries)*4 <= fewer*entriesPerShard {
+		fewer /= 2
+	}
+	if fewer == n {
+		return nil
+	}
+	return s.saveIn(ctx, inv, fewer)
+}
+
+// saveIn writes the inventory to so many shards, and removes others.
+func (s *InventoryStore) saveIn(ctx context.Context, inv Inventory, n int) error {
 	parts := make([]shard, n)
 	for i := range parts {
 		parts[i] = shard{Owner: s.owner.Namespace + "/" + s.owner.Name}
@@ -144,24 +163,44 @@ func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
 	}
 	// From the last to the first: the number of shards counts only once all
 	// of them are there.
+	names := map[string]bool{}
 	for i := n - 1; i >= 0; i-- {
-		if err := s.saveShard(ctx, s.prefix()+strconv.Itoa(i), parts[i]); err != nil {
+		name := s.prefix() + strconv.Itoa(i)
+		names[name] = true
+		if err := s.saveShard(ctx, name, parts[i]); err != nil {
 			return err
 		}
 	}
 	s.shards = n
+	for _, name := range slices.Sorted(maps.Keys(s.stored)) {
+		if names[name] {
+			continue
+		}
+		if err := s.deleteShard(ctx, name); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // Delete removes the inventory that was loaded.
 func (s *InventoryStore) Delete(ctx context.Context) error {
-	for name, sh := range s.stored {
-		err := s.client.CoreV1().Secrets(s.owner.Namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &sh.resourceVersion}})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("delete the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
+	for name := range s.stored {
+		if err := s.deleteShard(ctx, name); err != nil {
+			return err
 		}
 	}
 	s.stored, s.shards = nil, 0
+	return nil
+}
+
+func (s *InventoryStore) deleteShard(ctx context.Context, name string) error {
+	version := s.stored[name].resourceVersion
+	err := s.client.CoreV1().Secrets(s.owner.Namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
+	}
+	delete(s.stored, name)
 	return nil
 }
 

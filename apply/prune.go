@@ -42,7 +42,7 @@ func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 			continue
 		}
 		r.Drift.begin(s.ID)
-		gone, deleted, err := r.prune(ctx, s.ID, e, res, pruneTries)
+		gone, deleted, err := r.prune(ctx, s.ID, e, res, changeTries)
 		switch {
 		case err != nil:
 			res.Kept = append(res.Kept, Failure{ID: s.ID, Err: err})
@@ -57,10 +57,6 @@ func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 		}
 	}
 }
-
-// pruneTries is how often an object is looked at again that changed between the
-// look and the delete.
-const pruneTries = 3
 
 // prune reports whether the inventory may forget the object, and whether it was
 // deleted by this call.
@@ -102,7 +98,7 @@ func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result, tries i
 	case apierrors.IsNotFound(err):
 		return true, false, nil
 	case err != nil:
-		return false, false, refused(err, false)
+		return false, false, refused(err, isSecret(id)) // webhooks are shown what goes
 	}
 	held := len(m.GetFinalizers()) > 0 || (id.Group == "" && id.Kind == "Namespace")
 	return !held, true, nil

@@ -6,10 +6,16 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Concurrency is how many objects are sent at once.
 const Concurrency = 16
+
+// changeTries is how often an object is looked at again that changed between a look
+// and a change or delete that is tied to what was seen.
+const changeTries = 3
 
 // Done is one thing that was done to the cluster.
 type Done struct {
@@ -299,13 +305,22 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	var from []string
 	if e.Evidence.UID == "" && ssa(d.Object.Masked) != "Merge" {
 		var n int
-		m, from, n, settleErr = r.adopt(ctx, d, m, accepted)
+		m, n, settleErr = r.unlessChanged(ctx, d, m, func(m *metav1.PartialObjectMetadata) (after *metav1.PartialObjectMetadata, n int, err error) {
+			after, from, n, err = r.adopt(ctx, d, m, accepted)
+			return after, n, err
+		})
 		requests += n
 	}
-	if isSecret(d.ID) && settleErr == nil {
+	adopted := settleErr == nil
+	if isSecret(d.ID) && adopted {
 		var n int
-		m, n, settleErr = r.settle(ctx, d, m)
+		m, n, settleErr = r.unlessChanged(ctx, d, m, func(m *metav1.PartialObjectMetadata) (*metav1.PartialObjectMetadata, int, error) {
+			return r.settle(ctx, d, m)
+		})
 		requests += n
+	}
+	if settleErr == nil && m.GetLabels()[SyncLabel] != r.Owner.label() {
+		settleErr = errors.New("came back without the label " + SyncLabel + ": an admission webhook must have taken it off, and without it gitseal neither sees its drift nor prunes it")
 	}
 	theirs, err := nowIgnored(m, r.Owner.fieldManager(), d, e)
 	if err != nil && settleErr == nil {
@@ -318,8 +333,11 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	if settleErr != nil {
 		e.Phase = Intended
 	}
+	if !adopted {
+		e.Evidence = Evidence{} // so that the next pass tries again
+	}
 	r.Drift.end(d.ID, e)
-	o := outcome{entry: e, done: &Done{d.ID, step.Action, adopted(step.Reason, from)}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
+	o := outcome{entry: e, done: &Done{d.ID, step.Action, takingOver(step.Reason, from)}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
 	if isCRD(d.ID.GroupKind()) {
 		r.Cluster.forget()
 		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {
@@ -327,6 +345,26 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		}
 	}
 	return o
+}
+
+// unlessChanged does something to an object as it was seen and, where somebody has
+// written meanwhile, looks again and repeats it, a few times.
+func (r *Runner) unlessChanged(ctx context.Context, d Desired, m *metav1.PartialObjectMetadata, do func(*metav1.PartialObjectMetadata) (*metav1.PartialObjectMetadata, int, error)) (*metav1.PartialObjectMetadata, int, error) {
+	requests := 0
+	for tries := changeTries; ; tries-- {
+		after, n, err := do(m)
+		requests += n
+		var answer *RefusedError
+		if tries == 1 || !errors.As(err, &answer) || answer.Reason != metav1.StatusReasonConflict {
+			return after, requests, err
+		}
+		requests++
+		now, err := r.Cluster.get(ctx, d.kind.resource, d.ID)
+		if err != nil {
+			return m, requests, refused(err, d.Object.CarriesPlaintext())
+		}
+		m = now
+	}
 }
 
 // failed keeps the entry so that the next pass tries again, whatever the reason.

@@ -65,12 +65,12 @@ func isImage(want string) act {
 // certificate looks like one, in base64.
 const certificate = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCkFBQUEKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo="
 
-// hook is the webhook configuration with annotations and a caBundle.
-func hook(annotations, caBundle string) string {
+// hookWith is the webhook configuration with annotations and a caBundle.
+func hookWith(annotations, caBundle string) string {
 	return strings.NewReplacer("metadata: {", "metadata: {annotations: "+cmp.Or(annotations, "{}")+", ", "clientConfig: {", "clientConfig: {caBundle: "+caBundle+", ").Replace(webhook)
 }
 
-func inject(caBundle string) act {
+func injectCA(caBundle string) act {
 	return patchAs("injector", "ValidatingWebhookConfiguration/NS-hook", types.JSONPatchType, `[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":"`+caBundle+`"}]`)
 }
 
@@ -142,12 +142,12 @@ var ignoreStories = map[string]story{
 		{git: ignoring("/metadata/name"), failed: []string{"/metadata/name can not be left"}, inventory: "Deployment/d intended"},
 	},
 	"a caBundle is the injector's, where git asks for one or holds a stand-in": {
-		{git: hook("", "Cg=="), done: "create ValidatingWebhookConfiguration/NS-hook"},
-		{meanwhile: inject("Y2E="), requests: "none"},
-		{git: hook("{cert-manager.io/inject-ca-from: a/b}", certificate), done: "change ValidatingWebhookConfiguration/NS-hook", then: bundle("Y2E=")},
-		{meanwhile: inject("Y2I="), requests: "none"},
-		{git: hook("", certificate), done: "change ValidatingWebhookConfiguration/NS-hook", then: bundle(certificate)},
-		{meanwhile: inject("Y2E="), drift: []string{"ValidatingWebhookConfiguration/NS-hook: "}, done: "change ValidatingWebhookConfiguration/NS-hook", then: bundle(certificate)},
+		{git: hookWith("", "Cg=="), done: "create ValidatingWebhookConfiguration/NS-hook"},
+		{meanwhile: injectCA("Y2E="), requests: "none"},
+		{git: hookWith("{cert-manager.io/inject-ca-from: a/b}", certificate), done: "change ValidatingWebhookConfiguration/NS-hook", then: bundle("Y2E=")},
+		{meanwhile: injectCA("Y2I="), requests: "none"},
+		{git: hookWith("", certificate), done: "change ValidatingWebhookConfiguration/NS-hook", then: bundle(certificate)},
+		{meanwhile: injectCA("Y2E="), drift: []string{"ValidatingWebhookConfiguration/NS-hook: "}, done: "change ValidatingWebhookConfiguration/NS-hook", then: bundle(certificate)},
 	},
 	// SSA manager_apply_test.go:1303
 	"with ssa: Merge nothing that others set is taken out": {

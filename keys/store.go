@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -210,8 +212,13 @@ func FetchPublic(ctx context.Context, client kubernetes.Interface, namespace str
 	return p, nil
 }
 
-// apiError keeps only the reason of a server's answer about a Secret.
+// apiError keeps only the reason of a server's answer about a Secret, and of what a
+// webhook says, which was shown private keys, not even that.
 func (s Store) apiError(doing string, err error) error {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && (status.Status().Reason == metav1.StatusReasonUnknown || strings.HasPrefix(status.Status().Message, "admission webhook ")) {
+		return fmt.Errorf("%s in namespace %s: the API server says %s (%d)", doing, s.Namespace, http.StatusText(int(status.Status().Code)), status.Status().Code)
+	}
 	if reason := apierrors.ReasonForError(err); reason != metav1.StatusReasonUnknown {
 		return fmt.Errorf("%s in namespace %s: the API server says %s", doing, s.Namespace, reason)
 	}
