@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 V := github.com/gitseal/gitseal/internal/version
 LDFLAGS := -s -w -X $(V).number=$(VERSION) -X $(V).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(V).date=$(shell git log -1 --format=%cI 2>/dev/null)
 
-.PHONY: help build demo test check prepare bench soak fuzz clean
+.PHONY: help build demo test check prepare bench chart soak fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -26,6 +26,7 @@ prepare: ## build and cache the control plane and the oracles that the tests use
 
 test: prepare ## run all tests
 	cd test/controlplane && go test $(RACE) ./...
+	cd bench/chart && go test $(RACE) ./...
 	go test $(RACE) -timeout 30m ./...
 
 check: ## formatting, vet, staticcheck, tidy go.mod
@@ -33,14 +34,22 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	go vet ./...
 	cd test/controlplane && go vet ./...
 	cd bench/yardstick && go vet ./...
+	cd bench/chart && go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
 	cd test/controlplane && go mod tidy -diff
 	cd test/oracles && go mod tidy -diff
 	cd bench/yardstick && go mod tidy -diff
+	cd bench/chart && go mod tidy -diff
 
-bench: build prepare ## measure; figures go to docs/performance.md by hand
-	go run ./bench
+OBJECTS ?= 1000
+
+bench: build prepare ## measure trees of OBJECTS (such as 1000,5000), and draw the chart; tables go to docs/performance.md by hand
+	go run ./bench -objects $(OBJECTS) -json docs/growth.json
+	$(MAKE) chart
+
+chart: ## draw docs/growth.svg from docs/growth.json
+	cd bench/chart && go run . ../../docs/growth.json ../../docs/growth.svg
 
 soak: prepare ## the random tests, many times over
 	GITSEAL_SOAK=$${GITSEAL_SOAK:-300} go test $(RACE) -timeout 120m -run Soak ./...

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
 
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/source"
@@ -26,8 +26,8 @@ import (
 )
 
 type options struct {
-	objects, edits int
-	bin            string
+	objects, edits, wholeBuild int
+	bin, json                  string
 }
 
 const gitUser, gitPassword = "bench", "bench-password"
@@ -42,6 +42,7 @@ type bench struct {
 	repo        *harness.Repo
 	credentials source.Credentials
 	password    string // file
+	report      *report
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -72,41 +73,54 @@ func run(ctx context.Context, o options) (err error) {
 	if err := os.WriteFile(b.password, []byte(gitPassword), 0o600); err != nil {
 		return err
 	}
-	fmt.Printf("%d objects, %s, %d CPUs, %s\n\n", o.objects, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	f, err := b.floor(ctx, root)
-	if err != nil {
+	b.report = newReport(o.objects)
+	b.report.header()
+	if err := b.floor(ctx, root); err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
-	fmt.Printf("%-34s %9s %9s %9s %8s\n", "work", "time", "requests", "of floor", "peak MB")
-	fmt.Printf("%-34s %9s %9d %9s %8s   git %s, SOPS %s, kustomize %s, patches %s\n", "raw floor", ms(f.total()), f.objects, "1.00", "-", ms(f.git), ms(f.sops), ms(f.kustomize), ms(f.patches))
-	fmt.Printf("%-34s %9s %9d %9.2f %8s   a GET and a dry run for each object (fluxcd/pkg/ssa), nothing changed\n", "interval of agents of today", ms(f.interval), f.intervalRequests, float64(f.interval)/float64(f.total()), "-")
-	return b.agent(ctx, root, f)
+	if err := b.agent(ctx, root); err != nil {
+		return err
+	}
+	if o.json == "" {
+		return nil
+	}
+	return b.report.save(o.json)
 }
 
-func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }
-
 // floor measures on a repository sealed to a key made for it.
-func (b *bench) floor(ctx context.Context, root string) (floor, error) {
+func (b *bench) floor(ctx context.Context, root string) error {
 	id, err := crypto.GenerateIdentity()
 	if err != nil {
-		return floor{}, err
-	}
-	files, err := tree("floor", b.objects, []crypto.Recipient{id.Recipient()})
-	if err != nil {
-		return floor{}, err
+		return err
 	}
 	repo, err := harness.CreateRepo(ctx, root, "floor")
 	if err != nil {
-		return floor{}, err
+		return err
 	}
-	for name, content := range files {
-		repo.Write(name, content)
+	if err := b.commit(repo, "floor", []crypto.Recipient{id.Recipient()}); err != nil {
+		return err
 	}
-	repo.Commit("tree")
-	if err := repo.Err(); err != nil {
-		return floor{}, err
+	f, err := b.measureFloor(ctx, b.git.RepoURL("floor"), []crypto.Identity{id})
+	if err != nil {
+		return err
 	}
-	return b.measureFloor(ctx, b.git.RepoURL("floor"), []crypto.Identity{id})
+	b.report.addFloor(f)
+	return nil
+}
+
+// commit fills a repository with the tree.
+func (b *bench) commit(repo *harness.Repo, prefix string, recipients []crypto.Recipient) error {
+	return step("generate and commit the tree "+prefix, nil, func() error {
+		files, err := tree(prefix, b.objects, recipients)
+		if err != nil {
+			return err
+		}
+		for name, content := range files {
+			repo.Write(name, content)
+		}
+		repo.Commit("tree")
+		return repo.Err()
+	})
 }
 
 func (b *bench) args(more ...string) []string {
@@ -126,22 +140,56 @@ func (b *bench) once(ctx context.Context) (usage, error) {
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	start := time.Now()
-	if err := cmd.Run(); err != nil {
-		return usage{}, fmt.Errorf("agent: %w\n%s", err, errOut.String())
-	}
-	u := usage{wall: time.Since(start), out: out.Bytes()}
-	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.peak = float64(r.Maxrss) / 1024 // kB on Linux
+	u := usage{}
+	if err := step("agent sync --once", b.sent(ctx, agentName), func() error {
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		most := watchPeak(cmd.Process.Pid)
+		err := cmd.Wait()
+		u = usage{wall: time.Since(start), peak: most(), out: out.Bytes()}
+		return err
+	}); err != nil {
+		return usage{}, fmt.Errorf("%w\n%s", err, errOut.String())
 	}
 	return u, nil
 }
 
+// agentName begins the user agent of the agent's requests.
+const agentName = "gitseal-agent/"
+
 func (b *bench) requests(ctx context.Context, since harness.Mark) ([]harness.AuditEvent, error) {
-	return b.cp.Requests(ctx, since, func(e harness.AuditEvent) bool { return strings.HasPrefix(e.UserAgent, "gitseal-agent/") })
+	return b.cp.Requests(ctx, since, func(e harness.AuditEvent) bool { return strings.HasPrefix(e.UserAgent, agentName) })
+}
+
+// sent tells how many requests somebody has made from now on.
+func (b *bench) sent(ctx context.Context, userAgent string) func() string {
+	mark := b.cp.Mark()
+	return func() string {
+		ev, err := b.cp.Requests(ctx, mark, func(e harness.AuditEvent) bool { return strings.HasPrefix(e.UserAgent, userAgent) })
+		if err != nil {
+			return "requests unknown: " + err.Error()
+		}
+		return fmt.Sprintf("%d requests for %d objects", len(ev), b.objects)
+	}
+}
+
+// quiet waits until the agent has sent nothing for some seconds: its watches have
+// begun.
+func (b *bench) quiet(ctx context.Context, since harness.Mark) error {
+	before := -1
+	for {
+		ev, err := b.requests(ctx, since)
+		if err != nil || len(ev) == before {
+			return err
+		}
+		before = len(ev)
+		time.Sleep(3 * time.Second)
+	}
 }
 
 // agent measures the agent's work on a repository sealed to its own key.
-func (b *bench) agent(ctx context.Context, root string, f floor) error {
+func (b *bench) agent(ctx context.Context, root string) error {
 	var err error
 	if b.repo, err = harness.CreateRepo(ctx, root, "tree"); err != nil {
 		return err
@@ -159,19 +207,11 @@ func (b *bench) agent(ctx context.Context, root string, f floor) error {
 	if err != nil {
 		return err
 	}
-	files, err := tree("bench", b.objects, recipients)
-	if err != nil {
-		return err
-	}
 	b.repo.Remove("apps/cm.yaml")
-	for name, content := range files {
-		b.repo.Write(name, content)
-	}
-	b.repo.Commit("tree")
-	if err := b.repo.Err(); err != nil {
+	if err := b.commit(b.repo, "bench", recipients); err != nil {
 		return err
 	}
-	for _, work := range []string{"first apply (agent --once)", "nothing changed (agent --once)"} {
+	for _, work := range []string{firstApply, nothingChanged} {
 		mark := b.cp.Mark()
 		u, err := b.once(ctx)
 		if err != nil {
@@ -188,13 +228,20 @@ func (b *bench) agent(ctx context.Context, root string, f floor) error {
 		if err := json.Unmarshal(u.out, &rep); err != nil {
 			return err
 		}
-		fmt.Printf("%-34s %9s %9d %9.2f %8.0f   for objects %d; stages in ms %v\n", work, ms(u.wall), len(ev), float64(u.wall)/float64(f.total()), u.peak, rep.Requests, rep.StageMilliseconds)
+		parts := map[string]float64{}
+		for stage, n := range rep.StageMilliseconds {
+			parts[stage] = float64(n) / 1000
+		}
+		b.report.add(measured{
+			Work: work, Seconds: seconds(u.wall), Requests: ptr.To(len(ev)), ForObjects: &rep.Requests, PeakMB: megabytes(u.peak), Parts: parts,
+			Note: fmt.Sprintf("peak; for objects %d; stages in ms %v", rep.Requests, rep.StageMilliseconds),
+		})
 	}
-	return b.running(ctx, f)
+	return b.running(ctx)
 }
 
 // running measures an agent that stays.
-func (b *bench) running(ctx context.Context, f floor) error {
+func (b *bench) running(ctx context.Context) error {
 	mark := b.cp.Mark()
 	cmd := exec.Command(filepath.Join(b.bin, "agent"), b.args("--interval", "1s", "--log-level", "debug")...)
 	log := &harness.Log{}
@@ -207,8 +254,10 @@ func (b *bench) running(ctx context.Context, f floor) error {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // its end is waited for below
 		_ = cmd.Wait()
 	}()
-	if err := until(ctx, "the first pass", func() bool { return strings.Contains(log.String(), "msg=pass") }); err != nil {
-		return fmt.Errorf("restart: %w\n%s", err, log.String())
+	if err := step("restart", b.sent(ctx, agentName), func() error {
+		return until(ctx, "the first pass", func() bool { return strings.Contains(log.String(), "msg=pass") })
+	}); err != nil {
+		return fmt.Errorf("%w\n%s", err, log.String())
 	}
 	ready := time.Since(start)
 	ev, err := b.requests(ctx, mark)
@@ -221,12 +270,13 @@ func (b *bench) running(ctx context.Context, f floor) error {
 			patches++
 		}
 	}
-	fmt.Printf("%-34s %9s %9d %9.2f %8s   %d patches\n", "restart, nothing changed", ms(ready), len(ev), float64(ready)/float64(f.total()), "-", patches)
+	b.report.add(measured{Work: restarted, Seconds: seconds(ready), Requests: ptr.To(len(ev)), Note: fmt.Sprintf("until ready; %d patches", patches)})
 
-	time.Sleep(3 * time.Second) // watches start
+	if err := b.quiet(ctx, mark); err != nil {
+		return err
+	}
 	mark = b.cp.Mark()
-	const idle = 15
-	time.Sleep(idle * time.Second)
+	time.Sleep(15 * time.Second)
 	if ev, err = b.requests(ctx, mark); err != nil {
 		return err
 	}
@@ -236,9 +286,11 @@ func (b *bench) running(ctx context.Context, f floor) error {
 			objects++
 		}
 	}
-	fmt.Printf("%-34s %9s %9d %9s %8.0f   %d of them for objects; settled memory\n", fmt.Sprintf("idle, %d looks at git", idle), "-", len(ev), "-", resident(cmd.Process.Pid), objects)
-
-	if err := b.oneFile(ctx, f); err != nil {
+	b.report.add(measured{
+		Work: idle, Requests: ptr.To(len(ev)), ForObjects: &objects, SettledMB: megabytes(resident(cmd.Process.Pid)),
+		Note: fmt.Sprintf("settled; for objects %d", objects),
+	})
+	if err := b.oneFile(ctx); err != nil {
 		return err
 	}
 	return b.drift(ctx)
@@ -246,7 +298,7 @@ func (b *bench) running(ctx context.Context, f floor) error {
 
 // oneFile times from the push to the change in the cluster, polls of git
 // included: a webhook comes with a later version.
-func (b *bench) oneFile(ctx context.Context, f floor) error {
+func (b *bench) oneFile(ctx context.Context) error {
 	mark := b.cp.Mark()
 	b.repo.Write("apps/bench-000/o03.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: o03\n  namespace: bench-000\ndata:\n  a: \"2\"\n")
 	b.repo.Commit("one file")
@@ -266,7 +318,7 @@ func (b *bench) oneFile(ctx context.Context, f floor) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-34s %9s %9d %9.2f %8s   from push; up to 1 s of it is the interval\n", "one file changed", ms(took), len(ev), float64(took)/float64(f.total()), "-")
+	b.report.add(measured{Work: oneFile, Seconds: seconds(took), Requests: ptr.To(len(ev)), Note: "from push; up to 1 s of it is the interval"})
 	return nil
 }
 
@@ -296,7 +348,11 @@ func (b *bench) drift(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(times)
-	fmt.Printf("%-34s %9s %9s %9s %8s   p50 of %d edits; p99 %s, worst %s\n", "drift, edit to repaired", ms(times[len(times)/2]), "-", "-", "-", len(times), ms(times[len(times)*99/100]), ms(times[len(times)-1]))
+	p99, worst := times[len(times)*99/100], times[len(times)-1]
+	b.report.add(measured{
+		Work: drifted, Seconds: seconds(times[len(times)/2]), Parts: map[string]float64{"p99": p99.Seconds(), "worst": worst.Seconds()},
+		Note: fmt.Sprintf("p50 of %d edits; p99 %s, worst %s", len(times), ms(p99), ms(worst)),
+	})
 	return nil
 }
 
