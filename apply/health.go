@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +18,12 @@ import (
 // nothing where ctx ended before. Kinds without a status are ready when they are
 // there; Secrets and ConfigMaps are never read.
 func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, limit time.Duration) []Failure {
+	missing, _ := r.awaitReady(ctx, desired, limit)
+	return missing
+}
+
+// awaitReady also tells whether something has failed for good.
+func (r *Runner) awaitReady(ctx context.Context, desired []Desired, limit time.Duration) (missing []Failure, failed bool) {
 	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	h := &health{owner: r.Owner, changed: make(chan struct{}, 1), state: map[ID]*status.Result{}, errs: map[schema.GroupVersionResource]error{}}
@@ -36,15 +43,15 @@ func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, limit time.D
 	for {
 		done, failed := h.look()
 		if done || failed {
-			return h.notReady(desired, limit, failed)
+			return h.notReady(desired, limit, failed), failed
 		}
 		select {
 		case <-h.changed:
 		case <-ctx.Done():
 			if parent.Err() != nil {
-				return nil
+				return nil, false
 			}
-			return h.notReady(desired, limit, false)
+			return h.notReady(desired, limit, false), false
 		}
 	}
 }
@@ -143,18 +150,50 @@ func (s *healthStore) put(obj any, gone bool) {
 	}
 }
 
+// judged is kstatus' word, but for the kinds of which it says too little.
 func judged(u *unstructured.Unstructured, gone bool) *status.Result {
+	job := u.GroupVersionKind().GroupKind() == schema.GroupKind{Group: "batch", Kind: "Job"}
 	if gone {
-		if _, ttl, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "ttlSecondsAfterFinished"); ttl && u.GetKind() == "Job" {
+		if _, ttl, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "ttlSecondsAfterFinished"); ttl && job {
 			return &status.Result{Status: status.CurrentStatus} // done, and tidied up
 		}
 		return &status.Result{Status: status.NotFoundStatus, Message: "it was deleted"}
+	}
+	if u.GroupVersionKind().GroupKind() == (schema.GroupKind{Group: sealedSecretsGroup, Kind: sealedSecretKind}) {
+		return judgedSealedSecret(u)
 	}
 	result, err := status.Compute(u)
 	if err != nil {
 		return &status.Result{Status: status.UnknownStatus, Message: "its status can not be read"}
 	}
+	if job && result.Status == status.CurrentStatus && !hasCondition(u, "Complete", "True") {
+		result.Status = status.InProgressStatus // for kstatus it is enough that it runs
+	}
 	return result
+}
+
+// judgedSealedSecret goes by the condition of its controller. What that says more may
+// hold values, so it is not repeated.
+func judgedSealedSecret(u *unstructured.Unstructured) *status.Result {
+	seen, _, _ := unstructured.NestedInt64(u.Object, "status", "observedGeneration")
+	switch {
+	case seen < u.GetGeneration():
+		return &status.Result{Status: status.InProgressStatus, Message: "its controller has not seen it yet"}
+	case hasCondition(u, "Synced", "True"):
+		return &status.Result{Status: status.CurrentStatus}
+	case hasCondition(u, "Synced", "False"):
+		return &status.Result{Status: status.FailedStatus, Message: "its controller reports a failure (condition Synced is False)"}
+	default:
+		return &status.Result{Status: status.InProgressStatus, Message: "its controller has not said whether it opens"}
+	}
+}
+
+func hasCondition(u *unstructured.Unstructured, name, value string) bool {
+	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+	return slices.ContainsFunc(conditions, func(c any) bool {
+		m, _ := c.(map[string]any)
+		return m["type"] == name && m["status"] == value
+	})
 }
 
 // Add implements cache.ReflectorStore.

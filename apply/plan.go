@@ -43,6 +43,8 @@ type Plan struct {
 	refused   map[ID]bool
 	absent    []absentee
 	renamed   []ID
+
+	awaitWaves bool
 }
 
 // PlanInput is everything that a plan depends on.
@@ -72,6 +74,9 @@ type PlanInput struct {
 
 	// Ignore lets others take over fields of the objects that it names.
 	Ignore []IgnoreRule
+
+	// AwaitWaves holds what a wave would send back until those before it are ready.
+	AwaitWaves bool
 
 	Prune               bool
 	Limit               PruneLimit
@@ -115,7 +120,7 @@ func (l PruneLimit) exceeded(prune, all int) bool {
 
 // NewPlan compares what git wants with the inventory. It is pure.
 func NewPlan(in PlanInput) Plan {
-	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}, renamed: in.Renamed}
+	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}, renamed: in.Renamed, awaitWaves: in.AwaitWaves}
 	for _, id := range slices.SortedFunc(maps.Keys(in.Absent), compareIDs) {
 		p.absent = append(p.absent, absentee{id, in.Absent[id]})
 	}

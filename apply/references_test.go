@@ -66,7 +66,7 @@ func TestASecretOfASealedSecretIsWaitedForInBothForms(t *testing.T) {
 	}
 	for _, refused := range []ID{sealed.ID, secretOf(sealed.ID)} {
 		p := Plan{Desired: []Desired{pod}, refused: map[ID]bool{refused: true}}
-		if b := blocker(p, nil, references(p.Desired, p.refused, nil), []outcome{{}}, 0); b == "" {
+		if b, _ := blocker(p, nil, references(p.Desired, p.refused, nil), []outcome{{}}, 0); b == "" {
 			t.Errorf("the pod goes on although %s was refused", refused)
 		}
 	}

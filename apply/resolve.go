@@ -34,7 +34,7 @@ func (f Failure) Error() string { return f.ID.String() + ": " + f.Err.Error() }
 // CRD is among the objects is resolved by that. Objects without a namespace go
 // to defaultNamespace.
 func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]Desired, []Failure) {
-	own := crdKinds(objects)
+	kinds := crdKinds(objects)
 	var out []Desired
 	var failed []Failure
 	seen := map[ID]bool{}
@@ -42,7 +42,7 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 	for _, o := range objects {
 		gvk := o.GroupVersionKind()
 		id := ID{Group: gvk.Group, Kind: gvk.Kind, Namespace: o.Namespace(), Name: o.Name()}
-		k, ok := own[gvk]
+		k, ok := kinds[gvk]
 		if !ok {
 			var err error
 			if k, err = c.lookup(gvk); err != nil && !asked {
@@ -55,6 +55,7 @@ func (c *Cluster) Resolve(objects []decrypt.Object, defaultNamespace string) ([]
 				failed = append(failed, Failure{id, err, WaveOf(o.Masked.GetAnnotations())})
 				continue
 			}
+			kinds[gvk] = k // a lookup makes a good deal of garbage
 		}
 		switch {
 		case k.namespaced && id.Namespace == "":

@@ -3,9 +3,6 @@ package apply
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -29,6 +26,8 @@ type Result struct {
 	Done      []Done // in the order of the plan
 	Failed    []Failure
 	Waiting   []Failure // not tried, since something they need failed
+	Pending   []Failure // not tried, since a wave before theirs is not ready yet
+	Unready   []Desired // the waves that Pending waits for
 	Kept      []Failure // prunes that were held back, and why
 	Requests  int       // sent for objects
 	Inventory Inventory // what is stored now
@@ -56,10 +55,11 @@ func (r *Runner) Run(ctx context.Context, p Plan, commit string) (Result, error)
 		return res, err
 	}
 	r.applyAll(ctx, p, &res)
-	if len(res.Failed) == 0 && len(res.Waiting) == 0 && p.PruneBlocked == "" && ctx.Err() == nil {
+	whole := len(res.Failed)+len(res.Waiting)+len(res.Pending) == 0 && ctx.Err() == nil
+	if whole && p.PruneBlocked == "" {
 		r.pruneAll(ctx, p, &res)
 	}
-	if len(res.Failed) == 0 && len(res.Waiting) == 0 && ctx.Err() == nil {
+	if whole && ctx.Err() == nil {
 		res.Inventory.Commit = commit
 		if p.PruneBlocked == "" {
 			res.Inventory.Source = p.source
@@ -103,145 +103,6 @@ func (r *Runner) intend(ctx context.Context, p Plan, res *Result) error {
 		return nil
 	}
 	return r.Store.Save(ctx, ahead)
-}
-
-// outcome of one object.
-type outcome struct {
-	entry    Entry
-	done     *Done
-	failed   error
-	waiting  error
-	requests int
-	blocker  string // of the end of a wave: what of it was not applied
-
-	generation int64 // of what was applied
-}
-
-// notTried keeps the entry of an object that could not be sent yet. A change is
-// marked, since drift is told once: the next pass must not forget it.
-func notTried(step Step, e Entry, why error) outcome {
-	if step.Action == Change {
-		e.Phase = Intended
-	}
-	return outcome{entry: e, waiting: why}
-}
-
-func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
-	refs := references(p.Desired, p.refused, p.renamed)
-	before := edges(p.Desired, refs)
-	claimed, claimErr := r.claims(ctx, p, res)
-	var silent atomic.Bool // the sealed-secrets controller did not answer once
-	after := make([][]int, len(before))
-	missing := make([]int, len(before))
-	for i, deps := range before {
-		missing[i] = len(deps)
-		for _, j := range deps {
-			after[j] = append(after[j], i)
-		}
-	}
-	outcomes := make([]outcome, len(before))
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, Concurrency)
-	var start func(i int)
-	finish := func(i int, o outcome) {
-		mu.Lock()
-		outcomes[i] = o
-		var ready []int
-		for _, j := range after[i] {
-			if missing[j]--; missing[j] == 0 {
-				ready = append(ready, j)
-			}
-		}
-		mu.Unlock()
-		for _, j := range ready {
-			start(j)
-		}
-	}
-	start = func(i int) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			slots <- struct{}{}
-			mu.Lock()
-			blocker := blocker(p, before[i], refs, outcomes, i)
-			mu.Unlock()
-			if i >= len(p.Desired) { // the end of a wave
-				<-slots
-				finish(i, outcome{blocker: blocker})
-				return
-			}
-			var o outcome
-			e := res.Inventory.Entries[p.Desired[i].ID]
-			switch {
-			case ctx.Err() != nil:
-				o = notTried(p.Steps[i], e, ctx.Err())
-			case blocker != "":
-				o = notTried(p.Steps[i], e, fmt.Errorf("waits for %s, which was not applied", blocker))
-			case claimed[p.Desired[i].ID] && p.Steps[i].Action != Leave:
-				o = failed(e, errClaimed)
-			case claimErr != nil && p.Desired[i].Object.FromSealedSecret() && p.Steps[i].Action != Leave:
-				o = failed(e, claimErr)
-			default:
-				o = r.one(ctx, p.Desired[i], p.Steps[i], e, p.inventory)
-				if o.done != nil && isSealedSecret(p.Desired[i].ID) {
-					o = r.confirm(ctx, p.Desired[i], o, &silent)
-				}
-			}
-			<-slots
-			finish(i, o)
-		}()
-	}
-	for i, deps := range before { // not missing, which counts down from here on
-		if len(deps) == 0 {
-			start(i)
-		}
-	}
-	wg.Wait()
-	for i, o := range outcomes[:len(p.Desired)] {
-		id := p.Desired[i].ID
-		if o.entry.Phase == "" { // in a cycle of references: nothing could start
-			o.waiting = errors.New("waits for itself, through what it refers to")
-			o.entry = res.Inventory.Entries[id]
-		}
-		res.Inventory.Entries[id] = o.entry
-		res.Requests += o.requests
-		switch {
-		case o.failed != nil:
-			res.Failed = append(res.Failed, Failure{ID: id, Err: o.failed})
-		case o.waiting != nil:
-			res.Waiting = append(res.Waiting, Failure{ID: id, Err: o.waiting})
-		case o.done != nil:
-			res.Done = append(res.Done, *o.done)
-		}
-	}
-}
-
-// blocker names something that object i needs and that is not there. Kinds that
-// only come last for good order are not held up.
-func blocker(p Plan, deps []int, refs [][]ID, outcomes []outcome, i int) string {
-	only := i < len(p.Desired) && last(p.Desired[i].ID)
-	for _, j := range deps {
-		switch {
-		case outcomes[j].blocker != "":
-			return outcomes[j].blocker
-		case only:
-		case outcomes[j].failed != nil || outcomes[j].waiting != nil:
-			return p.Desired[j].ID.String()
-		}
-	}
-	if i >= len(p.Desired) {
-		return ""
-	}
-	if absent := p.lacking(WaveOf(p.Desired[i].Object.Masked.GetAnnotations())); only || absent != "" {
-		return absent
-	}
-	for _, id := range refs[i] {
-		if p.refused[id] || id.Kind == "Secret" && p.refused[sealedSecretOf(id)] {
-			return id.String()
-		}
-	}
-	return ""
 }
 
 // one applies one object, or finds that nothing is to be sent.

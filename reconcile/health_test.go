@@ -2,10 +2,14 @@ package reconcile
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 const pending = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: pending}\nspec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}, storageClassName: none}\n"
@@ -63,5 +67,78 @@ func TestWhatDoesNotBecomeReadyIsReportedAndHoldsUpNothing(t *testing.T) {
 	}
 	if s.AwaitReady(t.Context(), &r); !slices.Equal(stagesOf(r), []Stage{Health}) {
 		t.Errorf("failures: %v", r.Failures)
+	}
+}
+
+// bind makes a claim ready, as its controller would.
+func (w *world) bind(name string) error {
+	_, err := w.admin.CoreV1().PersistentVolumeClaims(w.app).Patch(w.t.Context(), name, types.MergePatchType, []byte(`{"status":{"phase":"Bound"}}`), metav1.PatchOptions{}, "status")
+	return err
+}
+
+func (w *world) says(text string) error {
+	if !strings.Contains(w.log.String(), text) {
+		return errors.New("not yet")
+	}
+	return nil
+}
+
+const laterMap = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: later, annotations: {gitseal.io/wave: '1'}}\ndata: {v: '%s'}\n"
+
+func TestALaterWaveGoesOnWhenTheOneBeforeIsReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cfg.WaveTimeout = time.Minute
+	w.configMap("a", "1")
+	w.repo.Write("pending.yaml", pending)
+	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
+	w.repo.Commit("two waves")
+	w.start()
+	w.eventually("the second wave waits", func() error { return w.says("msg=\"waves wait\"") })
+	mark := w.cp.Mark()
+	if err := w.edit("a", "edited"); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("drift is repaired meanwhile", func() error { return w.holds("a", "1") })
+	time.Sleep(3 * w.cfg.Interval) // looks at git without a new commit
+	if n := w.requests(mark, "persistentvolumeclaims", "list", "get"); n > 0 {
+		t.Errorf("%d requests for what it waits for", n)
+	}
+	if err := w.holds("later", "1"); err == nil {
+		t.Fatal("the second wave did not wait")
+	}
+	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "2"))
+	w.configMap("b", "1")
+	w.repo.Commit("a newer commit")
+	w.eventually("a newer commit ends the wait", func() error { return w.holds("b", "1") })
+	if err := w.bind("pending"); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the second wave is applied", func() error { return w.holds("later", "2") })
+	w.eventually("nothing waits", func() error {
+		if got := w.inventory()["ConfigMap/later"]; got != "a" {
+			return fmt.Errorf("later is %q", got)
+		}
+		return nil
+	})
+}
+
+func TestASinglePassGoesThroughAllWaves(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cfg.WaveTimeout = 3 * time.Second
+	w.repo.Write("pending.yaml", pending)
+	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
+	w.repo.Commit("two waves")
+	r := w.once().Once(t.Context())
+	if !slices.Equal(stagesOf(r), []Stage{Health}) || !strings.Contains(r.Err().Error(), "pending: is not ready after 3s") || len(r.Done) != 1 {
+		t.Fatalf("done %v, failures %v", r.Done, r.Failures)
+	}
+	w.cfg.WaveTimeout = time.Minute
+	done := make(chan Report)
+	go func() { done <- w.once().Once(t.Context()) }()
+	w.eventually("the claim is there", func() error { return w.bind("pending") })
+	if r = <-done; r.Err() != nil || len(r.Pending) > 0 || w.holds("later", "1") != nil {
+		t.Errorf("done %v, pending %v, failures %v", r.Done, r.Pending, r.Failures)
 	}
 }

@@ -27,7 +27,7 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	waiting := map[apply.ID]string{} // drifted, but not due yet
 	next := time.NewTimer(0)
 	defer next.Stop()
-	ready := &readiness{done: make(chan Report)}
+	ready := &readiness{done: make(chan readied)}
 	defer ready.stop()
 	audit := newAudit(s.cfg.Audit)
 	defer audit.stop()
@@ -65,9 +65,11 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 			}
 			next.Reset(wait)
 		case r := <-ready.done:
-			s.logReady(r)
-			if observe != nil {
-				observe(r)
+			if s.wasReady(r) {
+				next.Reset(0)
+			}
+			if observe != nil && (!r.wave || len(r.Failures) > 0) {
+				observe(r.Report)
 			}
 		case <-audit.due.C:
 			audit.start(ctx, s)
@@ -79,52 +81,12 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 		case <-due.C:
 			s.repair(ctx, waiting, fights, observe)
 		}
-		if s.applied == "" && retry == 0 { // a repair failed
+		if s.applied == "" && s.gated == "" && retry == 0 { // a repair failed
 			retry = firstRetry // once, or further drift would put the pass off for ever
 			next.Reset(retry)
 		}
 		due.Stop()
 	}
-}
-
-// readiness is the wait for what a pass applied, which goes on beside the loop.
-type readiness struct {
-	cancel context.CancelFunc
-	done   chan Report
-}
-
-func (w *readiness) start(ctx context.Context, s *Sync, r Report) {
-	w.stop()
-	if s.cfg.Wait <= 0 || len(r.Failures) > 0 {
-		return
-	}
-	ctx, w.cancel = context.WithCancel(ctx)
-	desired := s.desired // the loop may replace it
-	r = Report{Commit: r.Commit, Ref: r.Ref, Subject: r.Subject, Objects: r.Objects, Stages: map[Stage]time.Duration{}}
-	go func() {
-		s.await(ctx, desired, &r)
-		if ctx.Err() != nil {
-			return
-		}
-		select {
-		case w.done <- r:
-		case <-ctx.Done():
-		}
-	}()
-}
-
-func (w *readiness) stop() {
-	if w.cancel != nil {
-		w.cancel()
-	}
-}
-
-func (s *Sync) logReady(r Report) {
-	if len(r.Failures) == 0 {
-		s.log.Info("ready", "commit", r.Commit, "took", r.Took.Round(time.Millisecond))
-		return
-	}
-	s.logFailures(r)
 }
 
 // fight counts how often one object had to be put back.
@@ -198,7 +160,7 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 		s.loaded = false
 	}
 	if len(r.Failures) > 0 {
-		s.applied = "" // the next pass looks at everything again
+		s.applied, s.gated = "", "" // the next pass looks at everything again
 	}
 	for _, d := range r.Done {
 		s.log.Info("drift corrected", "object", d.ID.String(), "why", d.Reason)
@@ -214,6 +176,9 @@ func (s *Sync) logPass(r Report) {
 	s.logWatches()
 	for _, w := range r.Warnings {
 		s.log.Warn("let through", "what", w)
+	}
+	if len(r.Pending) > 0 {
+		s.log.Info("waves wait", "commit", r.Commit, "objects", len(r.Pending), "first", r.Pending[0].Error())
 	}
 	if len(r.Done) == 0 {
 		s.log.Debug("pass", "commit", r.Commit, "idle", r.Idle, "took", r.Took)

@@ -54,6 +54,10 @@ type Report struct {
 	// answer: their drift is seen at the next look only.
 	Polled map[schema.GroupKind]error
 
+	// Pending is what waits for a wave before its own to become ready. It is no
+	// failure.
+	Pending []apply.Failure
+
 	Failures     []error // each a *StageError
 	Warnings     []string
 	PruneBlocked string
@@ -101,6 +105,7 @@ func (r *Report) addResult(res apply.Result) {
 	for _, f := range res.Waiting {
 		r.fail(Apply, f)
 	}
+	r.Pending = append(r.Pending, res.Pending...)
 	for _, f := range res.Kept {
 		r.fail(Prune, f)
 	}

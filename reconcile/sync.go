@@ -45,6 +45,7 @@ type Config struct {
 	Interval            time.Duration // between looks at git
 	Audit               time.Duration // about so long between audits of the watches; 0 for none
 	Wait                time.Duration // for what was applied to become ready, at most; 0 for not at all
+	WaveTimeout         time.Duration // for a wave to become ready before the next one; 0 for not at all
 }
 
 // Fetcher is git, as package source has it.
@@ -70,7 +71,9 @@ type Sync struct {
 	inventory apply.Inventory
 	desired   []apply.Desired // of the last pass that got so far
 	applied   string          // the commit that was applied without a failure
-	said      string          // the failures that were logged last
+	gated     string          // the commit of which later waves wait for unready
+	unready   []apply.Desired
+	said      string // the failures that were logged last
 	unwatched map[schema.GroupKind]error
 	polled    map[schema.GroupKind]error // kinds that the identity may not watch
 	reported  map[apply.ID]string        // drift that was only reported
@@ -114,7 +117,7 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 		}
 	}
 	r.Commit, r.Ref, r.Subject = commit.Hash, commit.Ref, commit.Subject
-	if s.runner.Drift != nil && s.applied == commit.Hash {
+	if s.runner.Drift != nil && (s.applied == commit.Hash || s.gated == commit.Hash) {
 		r.Idle = true
 		return
 	}
@@ -178,13 +181,13 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
 		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused), Renamed: renamed(gated.Refused), Absent: absent(gated.Refused, unknown),
 		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
-		ConfirmSourceChange: s.cfg.ConfirmSourceChange, Ignore: s.cfg.Ignore,
+		ConfirmSourceChange: s.cfg.ConfirmSourceChange, AwaitWaves: s.cfg.WaveTimeout > 0, Ignore: s.cfg.Ignore,
 	})
 	stop()
 	stop = timed(Apply)
 	res, err := s.runner.Run(ctx, plan, commit)
 	stop()
-	s.inventory, s.desired = res.Inventory, plan.Desired
+	s.inventory, s.desired, s.unready, s.gated = res.Inventory, plan.Desired, res.Unready, ""
 	if err == nil {
 		s.drift = nil // what could not be sent is marked in the inventory
 	}
@@ -200,9 +203,32 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 			r.fail(Prune, fmt.Errorf("%d objects were not pruned: %s", plan.Count(apply.Blocked), plan.PruneBlocked))
 		}
 	}
-	if len(r.Failures) == 0 {
+	switch {
+	case len(r.Failures) > 0:
+	case len(r.Pending) > 0:
+		s.gated = commit
+	default:
 		s.applied = commit
 	}
+}
+
+// Once makes one pass, and further ones while waves wait for those before them. Then
+// it waits until everything is ready, if Config.Wait says so.
+func (s *Sync) Once(ctx context.Context) Report {
+	r := s.Pass(ctx)
+	for len(r.Failures) == 0 && len(r.Pending) > 0 && ctx.Err() == nil {
+		s.await(ctx, s.unready, s.cfg.WaveTimeout, &r)
+		if len(r.Failures) > 0 {
+			break
+		}
+		next := s.Pass(ctx)
+		next.Done = append(r.Done, next.Done...)
+		next.Requests += r.Requests
+		next.Took += r.Took
+		r = next
+	}
+	s.AwaitReady(ctx, &r)
+	return r
 }
 
 // drifted is what the watches saw or, without watches, what a look shows. The
@@ -236,16 +262,16 @@ func (s *Sync) AwaitReady(ctx context.Context, r *Report) {
 	if s.cfg.Wait <= 0 || len(r.Failures) > 0 {
 		return
 	}
-	s.await(ctx, s.desired, r)
+	s.await(ctx, s.desired, s.cfg.Wait, r)
 }
 
-func (s *Sync) await(ctx context.Context, desired []apply.Desired, r *Report) {
+func (s *Sync) await(ctx context.Context, desired []apply.Desired, limit time.Duration, r *Report) {
 	start := time.Now()
-	for _, f := range s.runner.AwaitReady(ctx, desired, s.cfg.Wait) {
+	for _, f := range s.runner.AwaitReady(ctx, desired, limit) {
 		r.fail(Health, f)
 	}
 	took := time.Since(start)
-	r.Stages[Health] = took
+	r.Stages[Health] += took
 	r.Took += took
 }
 

@@ -83,7 +83,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that one fetch may take")
 	f.BoolVar(&o.once, "once", false, "apply once and exit: 0 if everything is applied, else 1")
 	f.BoolVar(&o.wait, "wait", false, "wait until what was applied is ready, and report what is not; a newer commit ends the wait")
-	f.DurationVar(&o.waitTimeout, "wait-timeout", 5*time.Minute, "longest time that --wait waits")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", 5*time.Minute, "longest time that --wait waits, and that a wave (gitseal.io/wave) waits for the one before it to be ready")
 	f.BoolVar(&o.force, "force", false, "delete objects and make them anew where a field of them can not be changed")
 	f.BoolVar(&o.prune, "prune", true, "delete objects that left git")
 	f.StringVar(&o.pruneLimit, "prune-limit", "", "block a pass that would prune more than this number or percentage (default: more than 10 objects and more than half)")
@@ -146,10 +146,11 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		ignore = append(ignore, rule)
 	}
 	var wait time.Duration
+	if o.waitTimeout <= 0 {
+		errs = append(errs, fmt.Errorf("--wait-timeout: %s is no time to wait", o.waitTimeout))
+	}
 	if o.wait {
-		if wait = o.waitTimeout; wait <= 0 {
-			errs = append(errs, fmt.Errorf("--wait-timeout: %s is no time to wait", o.waitTimeout))
-		}
+		wait = o.waitTimeout
 	}
 	if o.interval < time.Second {
 		errs = append(errs, errors.New("--interval must be one second or more"))
@@ -166,7 +167,7 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		Owner: o.owner(), SourceName: o.url, Path: o.path,
 		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
 		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
-		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Audit: o.audit, Wait: wait,
+		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Audit: o.audit, Wait: wait, WaveTimeout: o.waitTimeout,
 	}, errors.Join(errs...)
 }
 
@@ -200,9 +201,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 		s := reconcile.New(cfg, src, store, runner, log)
 		if o.once {
-			r := s.Pass(ctx)
-			s.AwaitReady(ctx, &r)
-			return o.finish(stdout, stderr, r)
+			return o.finish(stdout, stderr, s.Once(ctx))
 		}
 		var keeper sync.WaitGroup
 		defer keeper.Wait() // it ends with ctx, as Run does
