@@ -65,10 +65,20 @@ func (o Object) Without(fields ...[]string) Object {
 	return o
 }
 
+// Shown is what git says, less the fields that are not sent.
+func (o Object) Shown() *unstructured.Unstructured {
+	u := o.Masked.DeepCopy()
+	dropFields(u.Object, o.without)
+	return u
+}
+
 // Body is the JSON to send, with labels added and values put back, and a keyed
 // digest of it. Errors are safe to print and name the field and its source; the
 // caller names the object.
 func (o Object) Body(labels map[string]string) (crypto.Secret, string, error) {
+	if o.masked == nil {
+		return crypto.Secret{}, "", errors.New("was rendered without keys and can not be sent")
+	}
 	u := o.Masked.DeepCopy()
 	if o.sealed != nil {
 		if err := o.sealed.open(o.masked, u); err != nil {

@@ -31,7 +31,7 @@ var imports = map[string][]string{
 	"reconcile":            {"apply", "build", "crypto", "decrypt", "keys", "source"},
 	"internal/version":     {},
 	"internal/kubeconfig":  {},
-	"cmd/seal":             {"build", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys"},
+	"cmd/seal":             {"apply", "build", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "source"},
 	"cmd/agent":            {"apply", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "reconcile", "source"},
 	"test/harness":         {},
 	"test/harness/prepare": {"test/harness"},

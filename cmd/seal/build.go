@@ -38,7 +38,7 @@ work tree.`,
 }
 
 func runBuild(cmd *cobra.Command, dir, output string) error {
-	tree, rel, err := workTree(dir)
+	tree, _, rel, err := workTree(dir)
 	if err != nil {
 		return err
 	}
@@ -74,25 +74,25 @@ func runBuild(cmd *cobra.Command, dir, output string) error {
 
 // workTree opens the git work tree that dir lies in, or dir itself. Symbolic
 // links that leave it are refused when they are followed.
-func workTree(dir string) (fs.FS, string, error) {
+func workTree(dir string) (tree fs.FS, root, folder string, err error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	if info, err := os.Stat(abs); err != nil || !info.IsDir() {
-		return nil, "", fmt.Errorf("%s is not a folder", dir)
+		return nil, "", "", fmt.Errorf("%s is not a folder", dir)
 	}
-	root := abs
+	root = abs
 	if git, err := findUp(abs, ".git"); err == nil {
 		root = filepath.Dir(git)
 	}
-	rel, err := filepath.Rel(root, abs)
+	folder, err = filepath.Rel(root, abs)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
-	return r.FS(), filepath.ToSlash(rel), nil
+	return r.FS(), root, filepath.ToSlash(folder), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/internal/version"
 )
 
@@ -68,13 +70,21 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch {
 	case errors.As(err, &f):
 		return exitFindings
-	case apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err):
+	case forbidden(err):
 		return exitUnauthorised
 	case errors.Is(err, context.DeadlineExceeded) || apierrors.IsTimeout(err):
 		return exitTimeout
 	default:
 		return exitError
 	}
+}
+
+func forbidden(err error) bool {
+	var r *apply.RefusedError
+	if errors.As(err, &r) {
+		return r.Code == http.StatusForbidden || r.Code == http.StatusUnauthorized
+	}
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 }
 
 func newRootCommand() *cobra.Command {
@@ -84,8 +94,8 @@ func newRootCommand() *cobra.Command {
 		Long: `Seal secrets for git, with public keys only.
 
 Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
-Only the agent in the cluster can open them. No command but 'keys fetch' talks
-to a cluster.
+Only the agent in the cluster can open them. No command but 'keys fetch' and
+'diff' talks to a cluster.
 
 Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
 4 timeout.`,
@@ -95,7 +105,7 @@ Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
 	}
 	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"})
 	keys.AddCommand(newKeysFetchCommand())
-	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), version.NewCommand())
+	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newDiffCommand(), version.NewCommand())
 	return root
 }
 
