@@ -115,7 +115,7 @@ func openSOPS(ctx context.Context, keys ring, digester decrypt.Digester) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("masking, gate and putting back are %.2f of the build\n", float64(masking+gate+back)/float64(building))
+	fmt.Printf("masking and putting back are %.2f of the build, with the gate %.2f\n", float64(masking+back)/float64(building), float64(masking+gate+back)/float64(building))
 	return nil
 }
 
