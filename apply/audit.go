@@ -19,9 +19,9 @@ const auditGrace = 2 * time.Second
 func (d *Drift) Audit(ctx context.Context) (missed int, err error) {
 	d.mu.Lock()
 	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
-	for gvr, w := range d.watches {
+	for _, w := range d.watches {
 		if w.polled == nil {
-			kinds[gvr] = w.gk
+			kinds[w.gvr] = w.gk
 		}
 	}
 	d.mu.Unlock()
@@ -48,7 +48,8 @@ func (d *Drift) Audit(ctx context.Context) (missed int, err error) {
 	defer d.mu.Unlock()
 	for id, s := range suspects {
 		_, flying := d.flight[id]
-		if e, ok := d.entries[id]; ok && e.Evidence == s.evidence && e.Phase == Applied && !flying && !d.told[id] && d.held[id] == "" {
+		if e, ok := d.entries[id]; ok && e.Evidence == s.evidence && e.Phase == Applied && !flying && !d.told[id] && (d.held[id] == "" || s.why == notThere) {
+			delete(d.held, id)
 			d.flag(id, s.why+", which the watch had not told")
 			missed++
 		}

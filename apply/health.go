@@ -4,29 +4,40 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
 )
 
-// AwaitReady waits until everything that was applied is ready, as kstatus judges
+// AwaitReady waits until everything that was applied, by the inventory, is ready, as kstatus judges
 // it: a list and a watch for each kind that has a status, and no polling. It returns
 // what is not ready once something has failed for good or the limit is over, and
 // nothing where ctx ended before. Kinds without a status are ready when they are
 // there; Secrets and ConfigMaps are never read.
-func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, limit time.Duration) []Failure {
-	missing, _ := r.awaitReady(ctx, desired, limit)
+func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, inv Inventory, limit time.Duration) []Failure {
+	var written []Desired
+	for _, d := range desired {
+		if inv.Entries[d.ID].Evidence.UID != "" {
+			written = append(written, d)
+		}
+	}
+	missing, _ := r.awaitReady(ctx, written, limit, false)
 	return missing
 }
 
-// awaitReady also tells whether something has failed for good.
-func (r *Runner) awaitReady(ctx context.Context, desired []Desired, limit time.Duration) (missing []Failure, failed bool) {
+// awaitReady also tells whether something has failed for good. A look ends as soon as
+// each object has been seen.
+func (r *Runner) awaitReady(ctx context.Context, desired []Desired, limit time.Duration, look bool) (missing []Failure, failed bool) {
 	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
-	h := &health{owner: r.Owner, changed: make(chan struct{}, 1), state: map[ID]*status.Result{}, errs: map[schema.GroupVersionResource]error{}}
+	h := &health{owner: r.Owner, changed: make(chan struct{}, 1), state: map[ID]*status.Result{}, errs: map[schema.GroupVersionResource]error{}, seen: map[schema.GroupVersionResource]bool{}}
 	kinds := map[schema.GroupVersionResource]schema.GroupKind{}
 	for _, d := range desired {
 		if hasStatus(d.ID) && !neverWritten(d.Object.Masked) {
@@ -41,8 +52,8 @@ func (r *Runner) awaitReady(ctx context.Context, desired []Desired, limit time.D
 	defer watches.Wait()
 	defer cancel()
 	for {
-		done, failed := h.look()
-		if done || failed {
+		done, failed, all := h.look(len(kinds))
+		if done || failed || look && all {
 			return h.notReady(desired, limit, failed), failed
 		}
 		select {
@@ -80,17 +91,19 @@ type health struct {
 	mu    sync.Mutex
 	state map[ID]*status.Result // nil until it was seen
 	errs  map[schema.GroupVersionResource]error
+	seen  map[schema.GroupVersionResource]bool // the whole kind, or it can not be
 }
 
-func (h *health) look() (ready, failed bool) {
+// look also reports whether so many kinds have been seen.
+func (h *health) look(kinds int) (ready, failed, all bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ready = true
+	ready, all = true, len(h.seen) == kinds
 	for _, s := range h.state {
 		ready = ready && s != nil && s.Status == status.CurrentStatus
 		failed = failed || s != nil && s.Status == status.FailedStatus
 	}
-	return ready, failed
+	return ready, failed, all
 }
 
 func (h *health) notReady(desired []Desired, limit time.Duration, failed bool) []Failure {
@@ -116,20 +129,70 @@ func (h *health) notReady(desired []Desired, limit time.Duration, failed bool) [
 }
 
 func (h *health) watch(ctx context.Context, c *Cluster, gvr schema.GroupVersionResource, gk schema.GroupKind) {
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
 	note := func(_ string, err error) {
-		if ctx.Err() == nil {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.errs[gvr] = err
+		if watching.Err() != nil {
+			return
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.errs[gvr] = err
+		if apierrors.IsForbidden(err) {
+			cancel()
 		}
 	}
-	follow(ctx, c.dynamic.Resource(gvr), gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gk}, note)
+	follow(watching, c.dynamic.Resource(gvr), gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gvr, gk}, note)
+	h.poll(ctx, c, gvr, gk)
+}
+
+// healthPoll is the time between looks at a kind that may not be watched.
+const healthPoll = 2 * time.Second
+
+// poll gets each object of a kind that may not be watched, now and then.
+func (h *health) poll(ctx context.Context, c *Cluster, gvr schema.GroupVersionResource, gk schema.GroupKind) {
+	store := &healthStore{h, gvr, gk}
+	for ctx.Err() == nil {
+		var list []any
+		for _, id := range h.of(gk) {
+			var kind dynamic.ResourceInterface = c.dynamic.Resource(gvr)
+			if id.Namespace != "" {
+				kind = c.dynamic.Resource(gvr).Namespace(id.Namespace)
+			}
+			u, err := kind.Get(ctx, id.Name, metav1.GetOptions{})
+			if err == nil {
+				list = append(list, u)
+				continue
+			}
+			h.mu.Lock()
+			h.errs[gvr] = err
+			h.mu.Unlock()
+		}
+		_ = store.Replace(list, "") // never fails
+		select {
+		case <-ctx.Done():
+		case <-time.After(healthPoll):
+		}
+	}
+}
+
+func (h *health) of(gk schema.GroupKind) []ID {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []ID
+	for id := range h.state {
+		if id.GroupKind() == gk {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // healthStore keeps the status of an object and lets the object go.
 type healthStore struct {
 	*health
-	gk schema.GroupKind
+	gvr schema.GroupVersionResource
+	gk  schema.GroupKind
 }
 
 func (s *healthStore) put(obj any, gone bool) {
@@ -144,8 +207,12 @@ func (s *healthStore) put(obj any, gone bool) {
 		return
 	}
 	s.state[id] = judged(u, gone)
+	s.wake()
+}
+
+func (h *health) wake() {
 	select {
-	case s.changed <- struct{}{}:
+	case h.changed <- struct{}{}:
 	default:
 	}
 }
@@ -166,10 +233,19 @@ func judged(u *unstructured.Unstructured, gone bool) *status.Result {
 	if err != nil {
 		return &status.Result{Status: status.UnknownStatus, Message: "its status can not be read"}
 	}
+	if !ofKubernetes(u.GroupVersionKind().Group) {
+		// The text is its controller's, which may have been given secrets.
+		result.Message = "its conditions say more"
+	}
 	if job && result.Status == status.CurrentStatus && !hasCondition(u, "Complete", "True") {
 		result.Status = status.InProgressStatus // for kstatus it is enough that it runs
 	}
 	return result
+}
+
+// ofKubernetes are groups whose messages kstatus makes itself.
+func ofKubernetes(group string) bool {
+	return !strings.Contains(group, ".") || strings.HasSuffix(group, ".k8s.io") && group != "gateway.networking.k8s.io"
 }
 
 // judgedSealedSecret goes by the condition of its controller. What that says more may
@@ -210,6 +286,10 @@ func (s *healthStore) Replace(list []any, _ string) error {
 	for _, obj := range list {
 		s.put(obj, false)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[s.gvr] = true
+	s.wake()
 	return nil
 }
 

@@ -38,7 +38,7 @@ func TestReadinessIsWaitedForByEvents(t *testing.T) {
 	desired, _ := w.desired(manifests)
 	mark := w.cp.Mark()
 	done := make(chan []Failure, 1)
-	go func() { done <- w.run.AwaitReady(t.Context(), desired, time.Minute) }()
+	go func() { done <- w.run.AwaitReady(t.Context(), desired, w.inv, time.Minute) }()
 	w.setStatus(desired[2], `{"phase":"Bound"}`)
 	select {
 	case f := <-done:
@@ -81,14 +81,14 @@ func TestWhatIsNotReadyIsNamed(t *testing.T) {
 
 	t.Log("at the limit")
 	start := time.Now()
-	f := w.run.AwaitReady(t.Context(), desired[:2], 300*time.Millisecond)
+	f := w.run.AwaitReady(t.Context(), desired[:2], w.inv, 300*time.Millisecond)
 	if len(f) != 1 || !strings.Contains(f[0].Error(), "PersistentVolumeClaim/"+w.ns+"/late: is not ready after 300ms: InProgress: ") {
 		t.Errorf("not ready: %v", f)
 	}
 
 	t.Log("at once if it has failed for good")
 	w.setStatus(desired[2], failedCondition)
-	f = w.run.AwaitReady(t.Context(), desired, time.Minute)
+	f = w.run.AwaitReady(t.Context(), desired, w.inv, time.Minute)
 	if len(f) != 1 || !strings.Contains(f[0].Error(), "Job/"+w.ns+"/j: has failed: ") || time.Since(start) > 30*time.Second {
 		t.Errorf("not ready: %v", f)
 	}
@@ -96,7 +96,7 @@ func TestWhatIsNotReadyIsNamed(t *testing.T) {
 	t.Log("not at all if the wait is ended")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
-	if f := w.run.AwaitReady(ctx, desired[:2], time.Minute); f != nil {
+	if f := w.run.AwaitReady(ctx, desired[:2], w.inv, time.Minute); f != nil {
 		t.Errorf("not ready: %v", f)
 	}
 }

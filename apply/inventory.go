@@ -60,6 +60,18 @@ func (i Inventory) IDs() []ID {
 	return slices.SortedFunc(maps.Keys(i.Entries), compareIDs)
 }
 
+// Terminating lists what was deleted and is still held by a finalizer.
+func (i Inventory) Terminating() []ID {
+	var out []ID
+	for id, e := range i.Entries {
+		if e.Phase == Terminating {
+			out = append(out, id)
+		}
+	}
+	slices.SortFunc(out, compareIDs)
+	return out
+}
+
 // InventoryError says that the stored inventory can not be used. Nothing may
 // be pruned by it.
 type InventoryError struct{ Shard, What string }

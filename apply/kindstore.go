@@ -4,8 +4,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // kindStore is where a reflector delivers what it sees of a kind.
 type kindStore struct {
-	d *Drift
-	w *kindWatch
+	d    *Drift
+	w    *kindWatch
+	only map[ID]bool // what was looked for; nil for all of the kind
 }
 
 func (s *kindStore) id(m *metav1.PartialObjectMetadata) ID {
@@ -46,7 +47,9 @@ func (s *kindStore) Replace(list []any, resourceVersion string) error {
 	}
 	for id, e := range s.d.entries {
 		_, flying := s.d.flight[id]
-		if id.GroupKind() == s.w.gk && e.Phase == Applied && !there[id] && !flying && !older(resourceVersion, e.resourceVersion) {
+		asked := s.only == nil || s.only[id]
+		if id.GroupKind() == s.w.gk && e.Phase == Applied && asked && !there[id] && !flying && !older(resourceVersion, e.resourceVersion) {
+			delete(s.d.held, id)
 			s.d.flag(id, notThere)
 		}
 	}

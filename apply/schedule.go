@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // outcome of one object.
@@ -184,10 +183,6 @@ func blocker(p Plan, deps []int, refs [][]ID, outcomes []outcome, i int) (blocke
 	return "", unready
 }
 
-// waveLook is how long a pass looks whether a wave is ready before it leaves the
-// later ones to the next.
-const waveLook = time.Second
-
 // endOfWave looks whether a wave is ready, if later ones have something to send.
 func (r *Runner) endOfWave(ctx context.Context, p Plan, deps []int, outcomes []outcome) (o outcome, unready []Desired) {
 	o.blocker, o.unready = blocker(p, deps, nil, outcomes, len(p.Desired))
@@ -196,14 +191,14 @@ func (r *Runner) endOfWave(ctx context.Context, p Plan, deps []int, outcomes []o
 	}
 	var wave []Desired
 	for _, j := range deps {
-		if j < len(p.Desired) {
+		if j < len(p.Desired) && outcomes[j].entry.Evidence.UID != "" { // what is left alone is not waited for
 			wave = append(wave, p.Desired[j])
 		}
 	}
-	if !p.sendsAfter(WaveOf(wave[0].Object.Masked.GetAnnotations())) {
+	if len(wave) == 0 || !p.sendsAfter(WaveOf(wave[0].Object.Masked.GetAnnotations())) {
 		return o, nil
 	}
-	missing, failed := r.awaitReady(ctx, wave, waveLook)
+	missing, failed := r.awaitReady(ctx, wave, requestTimeout, true)
 	switch {
 	case len(missing) == 0:
 		return o, nil

@@ -3,6 +3,7 @@ package apply
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // look now and then.
 type kindWatch struct {
 	gk     schema.GroupKind
+	gvr    schema.GroupVersionResource // as it is served now; objects live on in another version
 	stop   context.CancelFunc
 	synced bool
 	err    error // of the last request
@@ -26,13 +28,18 @@ const syncTimeout = 10 * time.Second
 
 // Unhealthy lists the kinds of which nothing is known just now. A kind that the
 // cluster does not serve any more is not among them: its objects are gone.
-func (d *Drift) Unhealthy() map[schema.GroupKind]error {
-	return d.kinds(func(w *kindWatch) error {
-		if apierrors.IsNotFound(w.err) {
-			return nil
-		}
-		return w.err
-	})
+func (d *Drift) Unhealthy() map[schema.GroupKind]error { return d.kinds((*kindWatch).health) }
+
+var errNotSeen = errors.New("nothing has been heard of it yet")
+
+func (w *kindWatch) health() error {
+	switch {
+	case apierrors.IsNotFound(w.err):
+		return nil
+	case w.err == nil && !w.synced:
+		return errNotSeen
+	}
+	return w.err
 }
 
 // Polled lists the kinds that the identity may not watch, and the answer to it: their
@@ -89,12 +96,16 @@ func (d *Drift) AwaitSync(ctx context.Context) {
 // start follows a kind until its watch is stopped. The caller holds mu.
 func (d *Drift) start(gvr schema.GroupVersionResource, gk schema.GroupKind) {
 	ctx, stop := context.WithCancel(d.ctx)
-	w := &kindWatch{gk: gk, stop: stop}
+	w := &kindWatch{gk: gk, gvr: gvr, stop: stop}
 	d.watches[gvr] = w
 	go func() {
 		for ctx.Err() == nil {
-			d.follow(ctx, gvr, w) // until it is forbidden
-			d.poll(ctx, gvr, w)
+			now := d.at(w)
+			d.follow(ctx, now, w) // until it is forbidden, or served in another version
+			if d.at(w) != now {
+				continue
+			}
+			d.poll(ctx, now, w)
 			select {
 			case <-ctx.Done():
 			case <-time.After(cmp.Or(d.Poll, time.Minute)):
@@ -103,13 +114,38 @@ func (d *Drift) start(gvr schema.GroupVersionResource, gk schema.GroupKind) {
 	}()
 }
 
-// follow watches a kind until ctx ends or the API server forbids it.
+func (d *Drift) at(w *kindWatch) schema.GroupVersionResource {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return w.gvr
+}
+
+// served is where a kind is found now, if that is not where it was.
+func (c *Cluster) served(was schema.GroupVersionResource, gk schema.GroupKind) schema.GroupVersionResource {
+	c.forget()
+	m, err := c.mapper.RESTMapping(gk)
+	if err != nil {
+		return was
+	}
+	return m.Resource
+}
+
+// follow watches a kind until ctx ends, the API server forbids it, or the kind is served
+// in another version only.
 func (d *Drift) follow(ctx context.Context, gvr schema.GroupVersionResource, w *kindWatch) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	note := func(verb string, err error) {
+		now := gvr
+		if apierrors.IsNotFound(err) && ctx.Err() == nil {
+			now = d.cluster.served(gvr, w.gk)
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
+		if now != gvr {
+			w.gvr = now
+			cancel()
+		}
 		switch {
 		case ctx.Err() != nil:
 		case apierrors.IsForbidden(err):
@@ -122,7 +158,7 @@ func (d *Drift) follow(ctx context.Context, gvr schema.GroupVersionResource, w *
 			}
 		}
 	}
-	follow(ctx, d.cluster.metadata.Resource(gvr), gvr, d.owner, &metav1.PartialObjectMetadata{}, &kindStore{d, w}, note)
+	follow(ctx, d.cluster.metadata.Resource(gvr), gvr, d.owner, &metav1.PartialObjectMetadata{}, &kindStore{d: d, w: w}, note)
 }
 
 // poll looks at a kind once.
@@ -142,9 +178,10 @@ func (d *Drift) poll(ctx context.Context, gvr schema.GroupVersionResource, w *ki
 // inventory holds.
 func (d *Drift) look(ctx context.Context, gvr schema.GroupVersionResource, w *kindWatch) error {
 	l, err := d.cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: d.owner.selector()})
+	store := &kindStore{d: d, w: w}
 	switch {
 	case apierrors.IsForbidden(err):
-		l, err = d.getEach(ctx, gvr, w.gk)
+		l, store.only, err = d.getEach(ctx, gvr, w.gk)
 	case apierrors.IsNotFound(err): // the kind is gone, and its objects with it
 		l, err = &metav1.PartialObjectMetadataList{}, nil
 	}
@@ -155,30 +192,30 @@ func (d *Drift) look(ctx context.Context, gvr schema.GroupVersionResource, w *ki
 	for i := range l.Items {
 		items[i] = &l.Items[i]
 	}
-	return (&kindStore{d, w}).Replace(items, l.ResourceVersion)
+	return store.Replace(items, l.ResourceVersion)
 }
 
-func (d *Drift) getEach(ctx context.Context, gvr schema.GroupVersionResource, gk schema.GroupKind) (*metav1.PartialObjectMetadataList, error) {
+func (d *Drift) getEach(ctx context.Context, gvr schema.GroupVersionResource, gk schema.GroupKind) (*metav1.PartialObjectMetadataList, map[ID]bool, error) {
 	d.mu.Lock()
-	var ids []ID
+	ids := map[ID]bool{}
 	for id, e := range d.entries {
 		if id.GroupKind() == gk && e.Phase == Applied {
-			ids = append(ids, id)
+			ids[id] = true
 		}
 	}
 	d.mu.Unlock()
 	l := &metav1.PartialObjectMetadataList{}
-	for _, id := range ids {
+	for id := range ids {
 		m, err := d.cluster.get(ctx, gvr, id)
 		switch {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case m.GetLabels()[SyncLabel] == d.owner.label():
 			l.Items = append(l.Items, *m)
 		}
 	}
-	return l, nil
+	return l, ids, nil
 }
 
 // Survey looks at every kind of the inventory once and returns what drifted:

@@ -127,6 +127,10 @@ func (s *Sync) collect(waiting map[apply.ID]string) {
 // pauses, so that two writers who disagree do not keep the API server busy.
 func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights map[apply.ID]*fight, observe func(Report)) {
 	now := time.Now()
+	can := map[apply.ID]bool{}
+	for _, d := range s.desired {
+		can[d.ID] = !s.behind[d.ID]
+	}
 	maps.DeleteFunc(fights, func(_ apply.ID, f *fight) bool { return now.Sub(f.last) > calm })
 	due := map[apply.ID]string{}
 	for id, why := range waiting {
@@ -138,8 +142,12 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 		if now.Before(f.next) {
 			continue
 		}
-		due[id] = why
 		delete(waiting, id)
+		if !can[id] { // it waits for others, or git does not render it just now
+			s.drift[id] = why // for the pass that comes to it
+			continue
+		}
+		due[id] = why
 		f.count++
 		f.last = now
 		f.next = now.Add(min(firstRepair<<min(f.count-1, 10), maxRetry))
@@ -153,11 +161,12 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 	start := time.Now()
 	res, err := s.runner.Repair(ctx, s.inventory, s.desired, due)
 	s.inventory = res.Inventory
-	r := Report{Commit: s.applied, Stages: map[Stage]time.Duration{}, Took: time.Since(start)}
+	r := Report{Commit: s.current, Stages: map[Stage]time.Duration{}, Took: time.Since(start)}
 	r.addResult(res)
 	if err != nil {
 		r.fail(Apply, err)
 		s.loaded = false
+		maps.Copy(s.drift, due) // what became of it is not known
 	}
 	if len(r.Failures) > 0 {
 		s.applied, s.gated = "", "" // the next pass looks at everything again
@@ -176,6 +185,9 @@ func (s *Sync) logPass(r Report) {
 	s.logWatches()
 	for _, w := range r.Warnings {
 		s.log.Warn("let through", "what", w)
+	}
+	if len(r.Terminating) > 0 {
+		s.log.Debug("still being deleted", "objects", len(r.Terminating), "first", r.Terminating[0].String())
 	}
 	if len(r.Pending) > 0 {
 		s.log.Info("waves wait", "commit", r.Commit, "objects", len(r.Pending), "first", r.Pending[0].Error())

@@ -21,7 +21,7 @@ type readied struct {
 // start begins the wait that a pass asks for. It ends the one before.
 func (w *readiness) start(ctx context.Context, s *Sync, r Report) {
 	w.stop()
-	desired, limit, wave := s.desired, s.cfg.Wait, false // the loop may replace them
+	desired, inventory, limit, wave := s.desired, s.inventory, s.cfg.Wait, false // the loop may replace them
 	if len(r.Pending) > 0 {
 		desired, limit, wave = s.unready, s.cfg.WaveTimeout, true
 	}
@@ -31,7 +31,7 @@ func (w *readiness) start(ctx context.Context, s *Sync, r Report) {
 	ctx, w.cancel = context.WithCancel(ctx)
 	r = Report{Commit: r.Commit, Ref: r.Ref, Subject: r.Subject, Objects: r.Objects, Stages: map[Stage]time.Duration{}}
 	go func() {
-		s.await(ctx, desired, limit, &r)
+		s.await(ctx, desired, inventory, limit, &r)
 		if ctx.Err() != nil {
 			return
 		}

@@ -47,12 +47,15 @@ type Report struct {
 	Idle     bool // nothing was to be done
 	Objects  int  // that git holds
 	Done     []apply.Done
-	Left     int // objects that needed no request
+	Left     int // objects that are as they should be already
 	Requests int // sent to the cluster for objects
 
 	// Polled are kinds that the identity may not watch, with the API server's
 	// answer: their drift is seen at the next look only.
 	Polled map[schema.GroupKind]error
+
+	// Terminating is what was pruned and is still held by a finalizer.
+	Terminating []apply.ID
 
 	// Pending is what waits for a wave before its own to become ready. It is no
 	// failure.

@@ -73,7 +73,10 @@ type Sync struct {
 	applied   string          // the commit that was applied without a failure
 	gated     string          // the commit of which later waves wait for unready
 	unready   []apply.Desired
-	said      string // the failures that were logged last
+	behind    map[apply.ID]bool // objects of desired that wait for others: drift must not overtake them
+	lingering bool              // something that was pruned is still held by a finalizer
+	current   string            // the commit of desired
+	said      string            // the failures that were logged last
 	unwatched map[schema.GroupKind]error
 	polled    map[schema.GroupKind]error // kinds that the identity may not watch
 	reported  map[apply.ID]string        // drift that was only reported
@@ -89,7 +92,7 @@ func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Log
 		cfg.TargetNamespace = "default"
 	}
 	cfg.Policy.Namespace = cfg.TargetNamespace
-	return &Sync{cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
+	return &Sync{drift: map[apply.ID]string{}, cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
 }
 
 // Pass brings the cluster to what git holds. Where git can not be reached it
@@ -117,10 +120,11 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 		}
 	}
 	r.Commit, r.Ref, r.Subject = commit.Hash, commit.Ref, commit.Subject
-	if s.runner.Drift != nil && (s.applied == commit.Hash || s.gated == commit.Hash) {
+	if s.runner.Drift != nil && (s.applied == commit.Hash && !s.lingering || s.gated == commit.Hash) {
 		r.Idle = true
 		return
 	}
+	s.applied, s.gated = "", "" // from here on the cluster may hold this commit in part
 	if err := s.loadInventory(ctx); err != nil {
 		r.fail(Plan, err)
 		return
@@ -187,12 +191,18 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	stop = timed(Apply)
 	res, err := s.runner.Run(ctx, plan, commit)
 	stop()
-	s.inventory, s.desired, s.unready, s.gated = res.Inventory, plan.Desired, res.Unready, ""
+	s.inventory, s.desired, s.unready, s.current = res.Inventory, plan.Desired, res.Unready, commit
+	s.behind = map[apply.ID]bool{}
+	for _, f := range slices.Concat(res.Waiting, res.Pending) {
+		s.behind[f.ID] = true
+	}
 	if err == nil {
-		s.drift = nil // what could not be sent is marked in the inventory
+		s.dealtWith(plan)
 	}
 	r.addResult(res)
-	r.Left = plan.Count(apply.Leave)
+	r.Left = len(plan.Desired) - r.Count(apply.Create) - r.Count(apply.Change) - len(res.Failed) - len(res.Waiting) - len(res.Pending)
+	r.Terminating = res.Inventory.Terminating()
+	s.lingering = len(r.Terminating) > 0
 	if err != nil {
 		r.fail(Apply, err)
 		s.loaded = false // what is stored is not known for sure
@@ -212,16 +222,26 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 	}
 }
 
+// dealtWith forgets the drift of what the plan held: what of it could not be sent is
+// marked in the inventory. The rest, of objects that were refused, say, waits.
+func (s *Sync) dealtWith(plan apply.Plan) {
+	for _, d := range plan.Desired {
+		delete(s.drift, d.ID)
+	}
+	maps.DeleteFunc(s.drift, func(id apply.ID, _ string) bool { _, known := s.inventory.Entries[id]; return !known })
+}
+
 // Once makes one pass, and further ones while waves wait for those before them. Then
 // it waits until everything is ready, if Config.Wait says so.
 func (s *Sync) Once(ctx context.Context) Report {
 	r := s.Pass(ctx)
 	for len(r.Failures) == 0 && len(r.Pending) > 0 && ctx.Err() == nil {
-		s.await(ctx, s.unready, s.cfg.WaveTimeout, &r)
+		s.await(ctx, s.unready, s.inventory, s.cfg.WaveTimeout, &r)
 		if len(r.Failures) > 0 {
 			break
 		}
 		next := s.Pass(ctx)
+		next.Left -= r.Count(apply.Create) + r.Count(apply.Change)
 		next.Done = append(r.Done, next.Done...)
 		next.Requests += r.Requests
 		next.Took += r.Took
@@ -249,9 +269,6 @@ func (s *Sync) drifted(ctx context.Context, r *Report) (drifted, held map[apply.
 	if s.cfg.Drift == ReportOnly {
 		return nil, held, nil // the loop reports it
 	}
-	if s.drift == nil {
-		s.drift = map[apply.ID]string{}
-	}
 	maps.Copy(s.drift, s.runner.Drift.Take())
 	return s.drift, held, nil
 }
@@ -262,12 +279,12 @@ func (s *Sync) AwaitReady(ctx context.Context, r *Report) {
 	if s.cfg.Wait <= 0 || len(r.Failures) > 0 {
 		return
 	}
-	s.await(ctx, s.desired, s.cfg.Wait, r)
+	s.await(ctx, s.desired, s.inventory, s.cfg.Wait, r)
 }
 
-func (s *Sync) await(ctx context.Context, desired []apply.Desired, limit time.Duration, r *Report) {
+func (s *Sync) await(ctx context.Context, desired []apply.Desired, inventory apply.Inventory, limit time.Duration, r *Report) {
 	start := time.Now()
-	for _, f := range s.runner.AwaitReady(ctx, desired, limit) {
+	for _, f := range s.runner.AwaitReady(ctx, desired, inventory, limit) {
 		r.fail(Health, f)
 	}
 	took := time.Since(start)
