@@ -18,13 +18,20 @@ import (
 
 // send applies a body, and returns what of it was accepted in the end.
 //
-// What this Sync never applied before is sent without force first: every Sync owns
+// What this Sync never applied before, or what may be another's by now, is sent without force first: every Sync owns
 // its label on an object with another value, so that of another one answers with a
 // conflict, at no request more than a new object costs. Conflicts with anybody else
 // are overruled, but for the fields that they may take over.
-func (r *Runner) send(ctx context.Context, d Desired, e Entry, body crypto.Secret) (m *metav1.PartialObjectMetadata, sent crypto.Secret, requests int, err error) {
+func (r *Runner) send(ctx context.Context, d Desired, step Step, e Entry, body crypto.Secret) (m *metav1.PartialObjectMetadata, sent crypto.Secret, requests int, err error) {
 	isNew := e.Evidence.UID == ""
-	if isNew {
+	yields := len(d.ignored) > 0 || hasReplicas(d) && (isNew || r.Drift.mayBeScaled(d.ID))
+	if yields && !isNew {
+		requests++
+		if body, err = r.yield(ctx, d, e, body); err != nil {
+			return nil, body, requests, err
+		}
+	}
+	if isNew || step.mayBeAnothers() {
 		requests++
 		m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), false)
 		if !apierrors.IsConflict(err) {
@@ -34,7 +41,7 @@ func (r *Runner) send(ctx context.Context, d Desired, e Entry, body crypto.Secre
 			return nil, body, requests, &ClaimedError{By: other}
 		}
 	}
-	if len(d.ignored) > 0 || hasReplicas(d) && (isNew || r.Drift.mayBeScaled(d.ID)) {
+	if yields && isNew {
 		requests++
 		if body, err = r.yield(ctx, d, e, body); err != nil {
 			return nil, body, requests, err
@@ -42,6 +49,12 @@ func (r *Runner) send(ctx context.Context, d Desired, e Entry, body crypto.Secre
 	}
 	m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
 	return m, body, requests + 1, err
+}
+
+// mayBeAnothers reports whether the object that the step is about may have another
+// owner by now.
+func (s Step) mayBeAnothers() bool {
+	return strings.HasPrefix(s.Reason, notThere) || strings.HasPrefix(s.Reason, madeAnew)
 }
 
 // ClaimedError says that another Sync has applied an object.
@@ -102,7 +115,10 @@ func (r *Runner) release(ctx context.Context, gvr schema.GroupVersionResource, i
 }
 
 func ownsAnnotation(m metav1.Object, manager, annotation string) bool {
-	path := fieldpath.MakePathOrDie("metadata", "annotations", annotation)
+	return owns(m, manager, fieldpath.MakePathOrDie("metadata", "annotations", annotation))
+}
+
+func owns(m metav1.Object, manager string, path fieldpath.Path) bool {
 	return slices.ContainsFunc(m.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
 		if f.Manager != manager || f.FieldsV1 == nil {
 			return false

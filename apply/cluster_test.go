@@ -31,7 +31,7 @@ func (noKeys) CertificateKeys() []crypto.CertificateKey { return nil }
 
 // world is a namespace of a real cluster with a runner for it.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	cp     *harness.ControlPlane
 	c      *Cluster
 	client kubernetes.Interface
@@ -41,12 +41,12 @@ type world struct {
 	inv    Inventory
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	return newWorldOn(t, harness.Shared(t))
 }
 
-func newWorldOn(t *testing.T, cp *harness.ControlPlane) *world {
+func newWorldOn(t testing.TB, cp *harness.ControlPlane) *world {
 	t.Helper()
 	cfg, err := cp.RESTConfig()
 	if err != nil {

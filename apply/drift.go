@@ -110,7 +110,7 @@ func (d *Drift) see(id ID, s sighting) {
 		return
 	}
 	if s.gone {
-		d.flag(id, "it was deleted, or lost the label "+SyncLabel+", in the cluster")
+		d.flag(id, notThere)
 		return
 	}
 	d.judge(id, e, s.metadata)
@@ -141,14 +141,20 @@ func (d *Drift) hold(id ID, s sighting) bool {
 }
 
 // mayBeScaled reports whether an autoscaler may own the replicas of an object; true
-// where nothing watches.
+// where that is not known.
 func (d *Drift) mayBeScaled(id ID) bool {
 	if d == nil {
 		return true
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.scaled[id]
+	known := false
+	for _, w := range d.watches {
+		if w.gk == id.GroupKind() {
+			known = w.synced && w.err == nil && w.polled == nil
+		}
+	}
+	return !known || d.scaled[id]
 }
 
 // Held lists the objects that ask in the cluster not to be written, and the
@@ -170,19 +176,19 @@ func (d *Drift) Track(inv Inventory) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.entries = maps.Clone(inv.Entries)
 	clear(d.flight)
 	want := map[schema.GroupVersionResource]schema.GroupKind{}
 	for id, e := range inv.Entries {
+		if d.entries[id] != e { // few do after a pass: cheaper than a copy of all
+			d.entries[id] = e
+		}
 		if e.Phase == Applied {
 			want[e.gvr(id)] = id.GroupKind()
 		}
 	}
-	left := func(id ID, _ string) bool { _, ok := d.entries[id]; return !ok }
-	maps.DeleteFunc(d.drifted, left)
-	maps.DeleteFunc(d.held, left)
-	maps.DeleteFunc(d.told, func(id ID, _ bool) bool { return left(id, "") })
-	maps.DeleteFunc(d.scaled, func(id ID, _ bool) bool { return left(id, "") })
+	if len(d.entries) > len(inv.Entries) {
+		d.forget(func(id ID) bool { _, ok := inv.Entries[id]; return !ok })
+	}
 	for gvr, w := range d.watches {
 		if _, ok := want[gvr]; !ok {
 			w.stop()
@@ -194,6 +200,15 @@ func (d *Drift) Track(inv Inventory) {
 			d.start(gvr, gk)
 		}
 	}
+}
+
+// forget drops all that is known of objects. The caller holds mu.
+func (d *Drift) forget(left func(ID) bool) {
+	maps.DeleteFunc(d.entries, func(id ID, _ Entry) bool { return left(id) })
+	maps.DeleteFunc(d.drifted, func(id ID, _ string) bool { return left(id) })
+	maps.DeleteFunc(d.held, func(id ID, _ string) bool { return left(id) })
+	maps.DeleteFunc(d.told, func(id ID, _ bool) bool { return left(id) })
+	maps.DeleteFunc(d.scaled, func(id ID, _ bool) bool { return left(id) })
 }
 
 // judge compares what the cluster shows with what we know. The caller holds mu.
@@ -214,7 +229,7 @@ func (d *Drift) differs(e Entry, m *metav1.PartialObjectMetadata) string {
 	why := "its fields were changed in the cluster"
 	switch {
 	case string(m.GetUID()) != e.Evidence.UID:
-		why = "it was deleted and made anew in the cluster"
+		why = madeAnew
 	default:
 		if who := foreignManager(m, d.owner.fieldManager()); who != "" {
 			why = fmt.Sprintf("it was changed in the cluster, last by %q", who)

@@ -69,7 +69,7 @@ func deny(message string) *admissionv1.AdmissionResponse {
 }
 
 // serve starts the hook's server and returns how the API server finds it.
-func (v verdict) serve(t *testing.T) registration.WebhookClientConfig {
+func (v verdict) serve(t testing.TB) registration.WebhookClientConfig {
 	t.Helper()
 	s := httptest.NewUnstartedServer(v)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that the API server drops

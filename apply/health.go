@@ -112,6 +112,9 @@ func (h *health) notReady(desired []Desired, limit time.Duration, failed bool) [
 	var out []Failure
 	for _, d := range desired {
 		s, watched := h.state[d.ID]
+		if s != nil && d.Object.CarriesPlaintext() {
+			s.Message = "its conditions say more" // and may hold the values that it was sent
+		}
 		switch {
 		case !watched || s != nil && s.Status == status.CurrentStatus:
 		case failed && (s == nil || s.Status != status.FailedStatus): // still on its way, perhaps

@@ -222,6 +222,7 @@ func takenOver(m metav1.Object, manager string, d Desired, e Entry) [][]string {
 		}
 	}
 	isNew := e.Evidence.UID == ""
+	regained := slices.Contains(strings.Fields(e.Leaving), "/spec/replicas") && !strings.Contains(d.leaving()+" ", "/spec/replicas ")
 	ours := &fieldpath.Set{}
 	for _, f := range m.GetManagedFields() {
 		if f.FieldsV1 == nil || f.Subresource == "status" || isNew && f.Subresource == "" && slices.Contains(predecessors, f.Manager) {
@@ -232,6 +233,7 @@ func takenOver(m metav1.Object, manager string, d Desired, e Entry) [][]string {
 		case err != nil: // then it is overruled, as without a rule
 		case isOurs(f, manager):
 			ours = set
+		case scales(f) && regained: // its autoscaler leaves git with this commit
 		case scales(f):
 			take(set, append(slices.Clip(d.ignored), replicas), &fieldpath.Set{})
 		default:

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,10 +37,12 @@ type InventoryStore struct {
 	shards int
 }
 
-// storedShard is what a shard's Secret holds. An update names the version that
-// it replaces: a second writer is a conflict, not a lost entry.
+// storedShard is what a shard's Secret holds. Its strings are mostly those of the
+// inventory. An update names the version that it replaces: a second writer is a
+// conflict, not a lost entry.
 type storedShard struct {
-	content         []byte
+	shardHead
+	entries         map[ID]Entry
 	resourceVersion string
 }
 
@@ -55,11 +56,15 @@ func NewInventoryStore(c *Cluster, owner Owner) *InventoryStore {
 // a crash leaves the old number of shards in force, and entries that moved are in two
 // of them.
 type shard struct {
-	Owner   string       `json:"owner"`
-	Source  string       `json:"source,omitempty"`
-	Commit  string       `json:"commit,omitempty"`
-	Shards  int          `json:"shards,omitempty"`
-	Entries []shardEntry `json:"entries"`
+	shardHead
+	Entries []shardEntry `json:"entries"` // by ID
+}
+
+type shardHead struct {
+	Owner  string `json:"owner"`
+	Source string `json:"source,omitempty"`
+	Commit string `json:"commit,omitempty"`
+	Shards int    `json:"shards,omitempty"`
 }
 
 type shardEntry struct {
@@ -70,9 +75,40 @@ type shardEntry struct {
 	Entry
 }
 
+// storedAs is what is kept of a shard to see whether it changes.
+func (s shard) storedAs(resourceVersion string) storedShard {
+	out := storedShard{s.shardHead, make(map[ID]Entry, len(s.Entries)), resourceVersion}
+	for _, e := range s.Entries {
+		out.entries[e.id()] = e.Entry
+	}
+	return out
+}
+
+func (e shardEntry) id() ID { return ID{e.Group, e.Kind, e.Namespace, e.Name} }
+
+// asStored is an entry as it is read back.
+func (e Entry) asStored() Entry {
+	e.resourceVersion = ""
+	return e
+}
+
+// shard of so many in which an object's entry is.
+func (i ID) shard(n int) int {
+	var space [256]byte
+	b := space[:0]
+	for _, part := range [...]string{i.Group, i.Kind, i.Namespace} {
+		b = append(append(b, part...), 0)
+	}
+	h := fnv.New32a()
+	_, _ = h.Write(append(b, i.Name...)) // a hash never fails
+	return int(h.Sum32() % uint32(n))
+}
+
 func (s *InventoryStore) prefix() string {
 	return inventoryPrefix + shortHash(s.owner.Namespace + "/" + s.owner.Name)[:10] + "-"
 }
+
+func (s *InventoryStore) name(i int) string { return s.prefix() + strconv.Itoa(i) }
 
 // Load reads all shards and unites them.
 func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
@@ -85,43 +121,44 @@ func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
 	s.stored, s.shards = map[string]storedShard{}, 0
 	for i := range list.Items {
 		sec := &list.Items[i]
-		sh, raw, err := readShard(sec)
+		sh, err := readShard(sec)
 		if err != nil {
 			return Inventory{}, &InventoryError{Shard: sec.Namespace + "/" + sec.Name, What: err.Error()}
 		}
 		if sh.Owner != s.owner.Namespace+"/"+s.owner.Name {
 			return Inventory{}, &InventoryError{Shard: sec.Namespace + "/" + sec.Name, What: "it belongs to " + sh.Owner}
 		}
-		s.stored[sec.Name] = storedShard{raw, sec.ResourceVersion}
-		if sec.Name == s.prefix()+"0" {
+		s.stored[sec.Name] = sh.storedAs(sec.ResourceVersion)
+		if sec.Name == s.name(0) {
 			s.shards, inv.Source, inv.Commit = sh.Shards, sh.Source, sh.Commit
 		}
 		for _, e := range sh.Entries {
-			inv.Entries[ID{e.Group, e.Kind, e.Namespace, e.Name}] = e.Entry
+			inv.Entries[e.id()] = e.Entry
 		}
 	}
 	for n := range max(s.shards, min(1, len(s.stored))) {
-		if name := s.prefix() + strconv.Itoa(n); s.stored[name].content == nil {
+		name := s.name(n)
+		if _, ok := s.stored[name]; !ok {
 			return Inventory{}, &InventoryError{Shard: s.owner.Namespace + "/" + name, What: "it is missing"}
 		}
 	}
 	return inv, nil
 }
 
-func readShard(sec *corev1.Secret) (shard, []byte, error) {
+func readShard(sec *corev1.Secret) (shard, error) {
 	zr, err := gzip.NewReader(bytes.NewReader(sec.Data[inventoryDataKey]))
 	if err != nil {
-		return shard{}, nil, fmt.Errorf("%s is damaged", inventoryDataKey)
+		return shard{}, fmt.Errorf("%s is damaged", inventoryDataKey)
 	}
 	raw, err := io.ReadAll(io.LimitReader(zr, maxInventoryShard+1))
 	if err != nil || len(raw) > maxInventoryShard {
-		return shard{}, nil, fmt.Errorf("%s is damaged", inventoryDataKey)
+		return shard{}, fmt.Errorf("%s is damaged", inventoryDataKey)
 	}
 	var sh shard
 	if err := json.Unmarshal(raw, &sh); err != nil {
-		return shard{}, nil, fmt.Errorf("%s is damaged", inventoryDataKey)
+		return shard{}, fmt.Errorf("%s is damaged", inventoryDataKey)
 	}
-	return sh, raw, nil
+	return sh, nil
 }
 
 // Save writes the shards that changed. More shards are used as the inventory grows,
@@ -150,24 +187,17 @@ func (s *InventoryStore) Save(ctx context.Context, inv Inventory) error {
 
 // saveIn writes the inventory to so many shards, and removes others.
 func (s *InventoryStore) saveIn(ctx context.Context, inv Inventory, n int) error {
-	parts := make([]shard, n)
-	for i := range parts {
-		parts[i] = shard{Owner: s.owner.Namespace + "/" + s.owner.Name}
-	}
-	parts[0].Source, parts[0].Commit, parts[0].Shards = inv.Source, inv.Commit, n
-	for _, id := range inv.IDs() {
-		h := fnv.New32a()
-		_, _ = h.Write([]byte(strings.Join([]string{id.Group, id.Kind, id.Namespace, id.Name}, "\x00"))) // a hash never fails
-		p := &parts[h.Sum32()%uint32(n)]
-		p.Entries = append(p.Entries, shardEntry{id.Group, id.Kind, id.Namespace, id.Name, inv.Entries[id]})
-	}
+	parts := s.changed(inv, n)
 	// From the last to the first: the number of shards counts only once all
 	// of them are there.
 	names := map[string]bool{}
 	for i := n - 1; i >= 0; i-- {
-		name := s.prefix() + strconv.Itoa(i)
+		name := s.name(i)
 		names[name] = true
-		if err := s.saveShard(ctx, name, parts[i]); err != nil {
+		if parts[i] == nil {
+			continue
+		}
+		if err := s.saveShard(ctx, name, *parts[i]); err != nil {
 			return err
 		}
 	}
@@ -181,6 +211,54 @@ func (s *InventoryStore) saveIn(ctx context.Context, inv Inventory, n int) error
 		}
 	}
 	return nil
+}
+
+// changed makes those of so many shards that are not stored as they should be; the
+// others are nil. A shard with an entry that was removed, or that belongs in another,
+// holds more than it should.
+func (s *InventoryStore) changed(inv Inventory, n int) []*shard {
+	before, stale, sizes := make([]storedShard, n), make([]bool, n), make([]int, n)
+	for i := range n {
+		old, exists := s.stored[s.name(i)]
+		before[i], stale[i] = old, !exists || old.shardHead != s.head(inv, i, n)
+	}
+	for id, e := range inv.Entries {
+		i := id.shard(n)
+		sizes[i]++
+		if !stale[i] {
+			old, known := before[i].entries[id]
+			stale[i] = !known || old != e.asStored()
+		}
+	}
+	parts := make([]*shard, n)
+	for i, old := range before {
+		if stale[i] || sizes[i] != len(old.entries) {
+			parts[i] = &shard{s.head(inv, i, n), make([]shardEntry, 0, sizes[i])}
+		}
+	}
+	if !slices.ContainsFunc(parts, func(p *shard) bool { return p != nil }) {
+		return parts
+	}
+	for id, e := range inv.Entries {
+		if p := parts[id.shard(n)]; p != nil {
+			p.Entries = append(p.Entries, shardEntry{id.Group, id.Kind, id.Namespace, id.Name, e.asStored()})
+		}
+	}
+	for _, p := range parts {
+		if p != nil {
+			slices.SortFunc(p.Entries, func(a, b shardEntry) int { return compareIDs(a.id(), b.id()) })
+		}
+	}
+	return parts
+}
+
+// head of one of so many shards.
+func (s *InventoryStore) head(inv Inventory, i, n int) shardHead {
+	h := shardHead{Owner: s.owner.Namespace + "/" + s.owner.Name}
+	if i == 0 {
+		h.Source, h.Commit, h.Shards = inv.Source, inv.Commit, n
+	}
+	return h
 }
 
 // Delete removes the inventory that was loaded.
@@ -209,10 +287,6 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 	if err != nil {
 		return fmt.Errorf("write the inventory: %w", err)
 	}
-	old, exists := s.stored[name]
-	if exists && bytes.Equal(old.content, raw) {
-		return nil
-	}
 	var buf bytes.Buffer
 	zw := gzip.NewWriter(&buf)
 	if _, err := zw.Write(raw); err != nil {
@@ -226,6 +300,7 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 		Type:       "gitseal.io/inventory",
 		Data:       map[string][]byte{inventoryDataKey: buf.Bytes()},
 	}
+	old, exists := s.stored[name]
 	fresh, secrets := sec.DeepCopy(), s.client.CoreV1().Secrets(s.owner.Namespace)
 	if exists {
 		sec.ResourceVersion = old.resourceVersion
@@ -242,6 +317,6 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 	if s.stored == nil {
 		s.stored = map[string]storedShard{}
 	}
-	s.stored[name] = storedShard{raw, sec.ResourceVersion}
+	s.stored[name] = sh.storedAs(sec.ResourceVersion)
 	return nil
 }

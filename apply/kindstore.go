@@ -57,7 +57,11 @@ func (s *kindStore) Replace(list []any, resourceVersion string) error {
 	return nil
 }
 
-const notThere = "it is not in the cluster any more, or lost the label " + SyncLabel
+// Drift after which an object may be another's.
+const (
+	notThere = "it is not in the cluster any more, or lost the label " + SyncLabel
+	madeAnew = "it was deleted and made anew in the cluster"
+)
 
 // Resync implements cache.ReflectorStore.
 func (*kindStore) Resync() error { return nil }

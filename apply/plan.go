@@ -38,7 +38,7 @@ type Plan struct {
 	PruneBlocked string
 
 	owner     Owner
-	inventory Inventory
+	inventory Inventory // that of the input: only read
 	source    string
 	refused   map[ID]bool
 	absent    []absentee
@@ -80,7 +80,7 @@ type PlanInput struct {
 
 	Prune               bool
 	Limit               PruneLimit
-	ConfirmPrune        bool // lets this pass exceed Limit
+	ConfirmPrune        bool // lets this pass exceed Limit, and prune all where git renders nothing
 	ConfirmSourceChange bool
 }
 
@@ -120,7 +120,7 @@ func (l PruneLimit) exceeded(prune, all int) bool {
 
 // NewPlan compares what git wants with the inventory. It is pure.
 func NewPlan(in PlanInput) Plan {
-	p := Plan{owner: in.Owner, inventory: in.Inventory.Clone(), source: in.Source, refused: map[ID]bool{}, renamed: in.Renamed, awaitWaves: in.AwaitWaves}
+	p := Plan{owner: in.Owner, inventory: in.Inventory, source: in.Source, refused: map[ID]bool{}, renamed: in.Renamed, awaitWaves: in.AwaitWaves}
 	for _, id := range slices.SortedFunc(maps.Keys(in.Absent), compareIDs) {
 		p.absent = append(p.absent, absentee{id, in.Absent[id]})
 	}
@@ -136,14 +136,15 @@ func NewPlan(in PlanInput) Plan {
 	}
 	var prune []ID
 	lost := 0
-	for _, id := range in.Inventory.IDs() {
+	for id := range in.Inventory.Entries {
 		if !wanted[id] {
 			prune = append(prune, id)
-			if !handedOver(id, wanted) {
+			if !handedOver(id, wanted) && in.Inventory.Entries[id].Phase != Terminating {
 				lost++
 			}
 		}
 	}
+	slices.SortFunc(prune, compareIDs)
 	if len(prune) > 0 {
 		p.PruneBlocked = whyNotPrune(in, lost)
 	}
@@ -194,8 +195,8 @@ func whyNotPrune(in PlanInput, n int) string {
 		return "pruning is off"
 	case in.Incomplete != "":
 		return "the pass is incomplete: " + in.Incomplete
-	case len(in.Desired) == 0:
-		return "git renders no objects"
+	case len(in.Desired) == 0 && !in.ConfirmPrune:
+		return "git renders no objects; confirm it with --prune-confirm COMMIT"
 	case in.Inventory.Source != "" && in.Inventory.Source != in.Source && !in.ConfirmSourceChange:
 		return fmt.Sprintf("the source changed from %s to %s; confirm it with --confirm-source-change", in.Inventory.Source, in.Source)
 	case in.Limit.exceeded(n, len(in.Inventory.Entries)) && !in.ConfirmPrune:

@@ -11,25 +11,34 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
 // pruneAll deletes what left git. Each delete is preceded by a look at the
 // object's metadata, and tied by preconditions to what was seen.
 // A kind that can not be watched is left alone: what is known of it may be old.
 func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
-	unhealthy := r.Drift.Unhealthy()
+	if p.Count(Prune)+p.Count(Release) == 0 {
+		return
+	}
+	unhealthy := r.Drift.unknown()
 	wanted := map[string]bool{} // uids of what git holds
 	for _, d := range p.Desired {
 		if uid := res.Inventory.Entries[d.ID].Evidence.UID; uid != "" {
 			wanted[uid] = true
 		}
 	}
+	var held *absentee // by a finalizer
 	for _, s := range p.Steps {
 		if s.Action == Release && ctx.Err() == nil {
 			delete(res.Inventory.Entries, s.ID)
 			res.Done = append(res.Done, Done{s.ID, Release, s.Reason})
 		}
 		if s.Action != Prune || ctx.Err() != nil {
+			continue
+		}
+		if wave := res.Inventory.Entries[s.ID].Wave; held != nil && wave < held.wave {
+			res.Kept = append(res.Kept, Failure{ID: s.ID, Err: fmt.Errorf("waits for %s of a later wave, which is still being deleted", held.id)})
 			continue
 		}
 		if err := unhealthy[s.ID.GroupKind()]; err != nil {
@@ -51,12 +60,17 @@ func (r *Runner) pruneAll(ctx context.Context, p Plan, res *Result) {
 		default: // a finalizer holds it
 			e.Phase = Terminating
 			res.Inventory.Entries[s.ID] = e
+			if held == nil { // waves come from the highest down
+				held = &absentee{s.ID, e.Wave}
+			}
 		}
 		if deleted {
 			res.Done = append(res.Done, Done{s.ID, Prune, s.Reason})
 		}
 	}
 }
+
+var labelPath = fieldpath.MakePathOrDie("metadata", "labels", SyncLabel)
 
 // prune reports whether the inventory may forget the object, and whether it was
 // deleted by this call.
@@ -68,8 +82,9 @@ func (r *Runner) prune(ctx context.Context, id ID, e Entry, res *Result, tries i
 	if err != nil {
 		return false, false, refused(err, false)
 	}
-	if m.GetLabels()[SyncLabel] != r.Owner.label() || (e.Evidence.UID != "" && e.Evidence.UID != string(m.GetUID())) {
-		// Somebody took it over or made it anew: not ours any more.
+	if m.GetLabels()[SyncLabel] != r.Owner.label() || e.Evidence.UID != "" && e.Evidence.UID != string(m.GetUID()) && !owns(m, r.Owner.fieldManager(), labelPath) {
+		// Somebody took it over or made it anew: not ours any more. It is, where we made
+		// it anew and ended before that was recorded: then the label is ours as well.
 		return true, false, nil
 	}
 	if m.GetDeletionTimestamp() != nil {
@@ -143,12 +158,15 @@ func (r *Runner) crdUnused(ctx context.Context, name string, res *Result) error 
 	if err != nil {
 		return fmt.Errorf("its objects could not be listed: %w", refused(err, false))
 	}
-	for i := range found.Items {
-		if o := &found.Items[i]; o.GetDeletionTimestamp() == nil {
-			return fmt.Errorf("there are still objects of its kind (%s %s), which would be deleted with it; remove them, or keep it with the annotation gitseal.io/prune: disabled", plural, strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
-		}
+	if len(found.Items) == 0 {
+		return nil
 	}
-	return nil
+	o := &found.Items[0]
+	object := plural + " " + strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/")
+	if o.GetDeletionTimestamp() != nil { // its finalizer may need the CRD
+		return fmt.Errorf("an object of its kind (%s) is still being deleted", object)
+	}
+	return fmt.Errorf("there are still objects of its kind (%s), which would be deleted with it; remove them, or keep it with the annotation gitseal.io/prune: disabled", object)
 }
 
 // namespaceEmpty refuses to delete a namespace that holds anything that is not
@@ -177,7 +195,7 @@ func (r *Runner) namespaceEmpty(ctx context.Context, ns string, res *Result) err
 				return fmt.Errorf("its %s could not be listed: %w", resource.Name, refused(err, false))
 			}
 			for i := range found.Items {
-				if o := &found.Items[i]; !harmless(gv.Group, resource.Kind, o) {
+				if o := &found.Items[i]; !r.harmless(gv.Group, resource.Kind, o) {
 					return fmt.Errorf("holds %s/%s, which would be deleted with it; remove it, or take the namespace out of gitseal's hands with the annotation gitseal.io/prune: disabled", resource.Kind, o.GetName())
 				}
 			}
@@ -198,11 +216,15 @@ func madeByTheCluster(group, resource string) bool {
 }
 
 // harmless objects are on their way out, made by the cluster for every namespace,
-// or children of another object. Ours that left git went before the namespace.
-func harmless(group, kind string, o metav1.Object) bool {
-	switch {
-	case o.GetDeletionTimestamp() != nil, metav1.GetControllerOf(o) != nil:
+// or children of another object of the namespace, which is looked at itself. Ours that
+// left git went before the namespace.
+func (r *Runner) harmless(group, kind string, o metav1.Object) bool {
+	switch owner := metav1.GetControllerOf(o); {
+	case o.GetDeletionTimestamp() != nil:
 		return true
+	case owner != nil:
+		k, err := r.Cluster.lookup(schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind))
+		return err == nil && k.namespaced
 	case group == "" && kind == "ConfigMap" && o.GetName() == "kube-root-ca.crt",
 		group == "" && kind == "ServiceAccount" && o.GetName() == "default":
 		return true

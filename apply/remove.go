@@ -11,7 +11,7 @@ import (
 // nothing is left its inventory goes, too. What was held back is in Result.Kept, and
 // in the inventory.
 func (r *Runner) Remove(ctx context.Context, inv Inventory, orphan bool) (Result, error) {
-	p := Plan{owner: r.Owner, inventory: inv.Clone(), source: inv.Source}
+	p := Plan{owner: r.Owner, inventory: inv, source: inv.Source}
 	res := Result{Inventory: inv.Clone()}
 	if orphan {
 		r.orphanAll(ctx, &res)

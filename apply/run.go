@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"errors"
+	"maps"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -81,28 +82,29 @@ func (r *Runner) Run(ctx context.Context, p Plan, commit string) (Result, error)
 // reverted meanwhile would find nothing to do.
 func (r *Runner) intend(ctx context.Context, p Plan, res *Result) error {
 	fresh := false
-	ahead := res.Inventory.Clone()
+	before := map[ID]Entry{}
+	defer func() { maps.Copy(res.Inventory.Entries, before) }()
 	for i, d := range p.Desired {
 		e, known := res.Inventory.Entries[d.ID]
 		switch {
 		case !known:
 			e = Entry{Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Intended}
-			res.Inventory.Entries[d.ID] = e
 		case e.Phase == Applied && p.Steps[i].Action == Change && e.Input != d.Object.Input:
+			before[d.ID] = e
 			e.Phase = Intended // in the store only: one still has use for the rest
 		default:
 			continue
 		}
-		ahead.Entries[d.ID] = e
+		res.Inventory.Entries[d.ID] = e
 		fresh = true
 	}
 	if res.Inventory.Source == "" {
-		res.Inventory.Source, ahead.Source = p.source, p.source
+		res.Inventory.Source = p.source
 	}
 	if !fresh {
 		return nil
 	}
-	return r.Store.Save(ctx, ahead)
+	return r.Store.Save(ctx, res.Inventory)
 }
 
 // one applies one object, or finds that nothing is to be sent.
@@ -110,7 +112,12 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	if step.Action == Leave {
 		return outcome{entry: e}
 	}
-	fail := func(err error) outcome { return failed(e, err) }
+	fail := func(err error) outcome {
+		if step.mayBeAnothers() {
+			e.Evidence = Evidence{} // it is claimed like a new one
+		}
+		return failed(e, err)
+	}
 	if r.Owner.reserved(d.ID) {
 		return fail(errors.New("is one of the agent's own objects and may not come from git"))
 	}
@@ -136,7 +143,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	asked += looked
 	if e.Phase == Applied && e.Body == digest && e.Version == d.kind.resource.Version && step.Reason == changedInput {
 		e.Input = d.Object.Input // sealed again, same content: nothing to send
-		return outcome{entry: e}
+		return outcome{entry: e, requests: asked}
 	}
 	given := 0
 	if isSealedSecret(d.ID) {
@@ -145,7 +152,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		}
 	}
 	r.Drift.begin(d.ID)
-	m, accepted, sent, err := r.send(ctx, d, e, body)
+	m, accepted, sent, err := r.send(ctx, d, step, e, body)
 	requests := sent + given + asked
 	if err != nil {
 		var n int
@@ -237,7 +244,7 @@ func failed(e Entry, err error) outcome {
 // Repair applies the given objects of a plan again, whatever the inventory says.
 func (r *Runner) Repair(ctx context.Context, inv Inventory, desired []Desired, why map[ID]string) (Result, error) {
 	held := r.Drift.Held()
-	p := Plan{owner: r.Owner, inventory: inv.Clone(), source: inv.Source, PruneBlocked: "a repair prunes nothing"}
+	p := Plan{owner: r.Owner, inventory: inv, source: inv.Source, PruneBlocked: "a repair prunes nothing"}
 	for _, d := range desired {
 		if w, ok := why[d.ID]; ok && held[d.ID] == "" {
 			p.Desired = append(p.Desired, d)

@@ -29,6 +29,9 @@ func notTried(step Step, e Entry) outcome {
 	if step.Action == Change {
 		e.Phase = Intended
 	}
+	if step.mayBeAnothers() {
+		e.Evidence = Evidence{} // it is claimed like a new one
+	}
 	return outcome{entry: e}
 }
 

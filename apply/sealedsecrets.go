@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/klog/v2"
 
 	"github.com/gitseal/gitseal/crypto"
@@ -69,8 +70,12 @@ func (r *Runner) claims(ctx context.Context, p Plan, res *Result) (map[ID]bool, 
 	if len(namespaces) == 0 {
 		return nil, nil
 	}
-	if _, err := r.Cluster.discovery.ServerResourcesForGroupVersion(sealedSecretResource.GroupVersion().String()); err != nil {
-		return nil, nil //nolint:nilerr // not served: there is no controller
+	_, err := r.Cluster.discovery.ServerResourcesForGroupVersion(sealedSecretResource.GroupVersion().String())
+	switch {
+	case apierrors.IsNotFound(err), errors.Is(err, memory.ErrCacheNotFound):
+		return nil, nil // not served: there is no controller
+	case err != nil:
+		return nil, fmt.Errorf("whether the sealed-secrets controller has a SealedSecret for it could not be found out: %w", refused(err, false))
 	}
 	out := map[ID]bool{}
 	for _, ns := range namespaces {

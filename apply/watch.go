@@ -18,6 +18,7 @@ type kindWatch struct {
 	gk     schema.GroupKind
 	gvr    schema.GroupVersionResource // as it is served now; objects live on in another version
 	stop   context.CancelFunc
+	began  time.Time
 	synced bool
 	err    error // of the last request
 	polled error // why it is not watched; nil where it is
@@ -28,7 +29,17 @@ const syncTimeout = 10 * time.Second
 
 // Unhealthy lists the kinds of which nothing is known just now. A kind that the
 // cluster does not serve any more is not among them: its objects are gone.
-func (d *Drift) Unhealthy() map[schema.GroupKind]error { return d.kinds((*kindWatch).health) }
+func (d *Drift) Unhealthy() map[schema.GroupKind]error {
+	return d.kinds(func(w *kindWatch) error {
+		if err := w.health(); err != errNotSeen || time.Since(w.began) > syncTimeout { //nolint:errorlint // never wrapped
+			return err
+		}
+		return nil // it has only begun
+	})
+}
+
+// unknown are also the kinds of which nothing has been heard yet.
+func (d *Drift) unknown() map[schema.GroupKind]error { return d.kinds((*kindWatch).health) }
 
 var errNotSeen = errors.New("nothing has been heard of it yet")
 
@@ -96,7 +107,7 @@ func (d *Drift) AwaitSync(ctx context.Context) {
 // start follows a kind until its watch is stopped. The caller holds mu.
 func (d *Drift) start(gvr schema.GroupVersionResource, gk schema.GroupKind) {
 	ctx, stop := context.WithCancel(d.ctx)
-	w := &kindWatch{gk: gk, gvr: gvr, stop: stop}
+	w := &kindWatch{gk: gk, gvr: gvr, stop: stop, began: time.Now()}
 	d.watches[gvr] = w
 	go func() {
 		for ctx.Err() == nil {
