@@ -90,8 +90,28 @@ func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
 			from: origin{path: leaf.Path, binding: leaf.Binding, objectKind: leaf.ObjectKind}})
 		return token + end
 	})
+	if len(out.leaves) == 0 && out.err == nil {
+		out.err = o.maskComments(out, file)
+	}
 	out.maskedSum = sha256.Sum256(out.masked)
 	return out
+}
+
+// maskComments gives a file of which only comments are sealed a placeholder in a
+// comment, for all of it: as the content of a generator it is put back whole.
+func (o *opener) maskComments(out *openedFile, file *crypto.SOPSFile) error {
+	plain, err := file.Plain()
+	if err != nil {
+		return err
+	}
+	leaf := crypto.Leaf{Place: "comments", Text: plain}
+	for _, b := range file.Bindings() {
+		leaf.Binding = b
+	}
+	token := o.digester.opened(leaf)
+	out.leaves = append(out.leaves, openedLeaf{token: token, text: crypto.NewSecretString(""), from: origin{path: "comments", binding: leaf.Binding}})
+	out.masked = slices.Concat([]byte("# "+token+"\n"), out.masked)
+	return nil
 }
 
 // Prefetch opens the sealed files below dir on all processors, for a build of

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,8 +35,13 @@ func TestPutBackEqualsStockSopsSoak(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("GITSEAL_SOAK")); err == nil {
 		rounds = n
 	}
+	seeds := []uint64{210, 259, 295} // only comments are sealed: these failed once
 	for i := range rounds {
-		seed := uint64(i)
+		if !slices.Contains(seeds, uint64(i)) {
+			seeds = append(seeds, uint64(i))
+		}
+	}
+	for _, seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
 			g := generator{rand.New(rand.NewPCG(seed, 7))}
