@@ -17,10 +17,30 @@ import (
 func references(desired []Desired, refused map[ID]bool, renamed []ID) [][]ID {
 	generated := generatedNames(desired, refused, renamed)
 	out := make([][]ID, len(desired))
+	bound := map[ID][]ID{} // service account → what gives it rights
 	for i, d := range desired {
 		out[i] = referencesOf(d, generated)
+		if isBinding(d.ID) {
+			for _, id := range out[i] {
+				if id.Kind == "ServiceAccount" {
+					bound[id] = append(bound[id], d.ID)
+				}
+			}
+		}
+	}
+	for i, d := range desired {
+		if isBinding(d.ID) {
+			continue
+		}
+		for _, id := range slices.Clone(out[i]) { // a workload needs the rights of its account
+			out[i] = append(out[i], bound[id]...)
+		}
 	}
 	return out
+}
+
+func isBinding(id ID) bool {
+	return id.Group == "rbac.authorization.k8s.io" && strings.HasSuffix(id.Kind, "Binding")
 }
 
 // generatedNames are names that nothing else has: wherever one stands,
@@ -49,7 +69,7 @@ func generatedNames(desired []Desired, refused map[ID]bool, renamed []ID) map[st
 func referencesOf(d Desired, generated map[string][]ID) []ID {
 	r := finder{namespace: d.ID.Namespace, generated: generated}
 	o := d.Object.Masked.Object
-	if d.ID.Group == "rbac.authorization.k8s.io" && strings.HasSuffix(d.ID.Kind, "Binding") {
+	if isBinding(d.ID) {
 		r.binding(d.ID.Group, o)
 		return r.found
 	}
@@ -112,8 +132,7 @@ func (r *finder) binding(group string, o map[string]any) {
 var podSpecs = [][]string{{"spec"}, {"spec", "template", "spec"}, {"spec", "jobTemplate", "spec", "template", "spec"}}
 
 // pod finds ConfigMaps, claims and the service account of a pod spec; its
-// Secrets are found like those of any object. Role bindings that name the
-// account are left to luck, as with kubectl.
+// Secrets are found like those of any object.
 func (r *finder) pod(spec map[string]any) {
 	r.add("ServiceAccount", spec["serviceAccountName"])
 	r.add("ServiceAccount", spec["serviceAccount"])

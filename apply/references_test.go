@@ -56,6 +56,19 @@ func TestWhatAnObjectNamesComesBeforeIt(t *testing.T) {
 	}
 }
 
+func TestAWorkloadComesAfterTheRightsOfItsAccount(t *testing.T) {
+	t.Parallel()
+	pod := parsed(t, `{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: ns}, spec: {serviceAccountName: sa, containers: []}}`)
+	other := parsed(t, `{apiVersion: v1, kind: Pod, metadata: {name: q, namespace: ns}, spec: {serviceAccountName: other, containers: []}}`)
+	account := parsed(t, `{apiVersion: v1, kind: ServiceAccount, metadata: {name: sa, namespace: ns}}`)
+	role := parsed(t, `{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: r, namespace: ns}}`)
+	binding := parsed(t, `{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: b, namespace: ns}, roleRef: {kind: Role, name: r, apiGroup: rbac.authorization.k8s.io}, subjects: [{kind: ServiceAccount, name: sa, namespace: ns}]}`)
+	all := []Desired{pod, other, account, role, binding}
+	if d := cmp.Diff([][]int{{2, 4}, {}, {}, {}, {2, 3}}, normal(edges(all, references(all, nil, nil)))); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestASecretOfASealedSecretIsWaitedForInBothForms(t *testing.T) {
 	t.Parallel()
 	sealed := parsed(t, `{apiVersion: bitnami.com/v1alpha1, kind: SealedSecret, metadata: {name: a, namespace: ns}}`)

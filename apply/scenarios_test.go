@@ -59,7 +59,10 @@ type step struct {
 //	a source that changed  TestPlanSaysWhatWillBeDone
 //	the API server is away TestAnAgentOutlivesAnOutageOfTheAPIServer (e2e)
 //
-// Not offered, so without a story: 8, 22, 23, 37 to 39.
+//	22          TestADeletedSyncTakesItsObjectsAlong, TestADeletedSyncMayLeaveItsObjects
+//	37, 38      TestReadinessIsWaitedForByEvents, TestWhatIsNotReadyIsNamed, TestANewerCommitEndsTheWaitForAnOlderOne (reconcile)
+//
+// Not offered, so without a story: 8, 23 and 39 (impersonation), and dependsOn of 38.
 var topics = map[string]map[string]story{
 	"apply":  applyStories,
 	"force":  forceStories,

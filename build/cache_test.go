@@ -2,8 +2,11 @@ package build
 
 import (
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -294,6 +297,46 @@ func TestTheBuildOfPartsKeepsNoTree(t *testing.T) {
 	for key, b := range c.parts {
 		if b.read.FS != nil {
 			t.Errorf("part %q holds the tree it was read from", key)
+		}
+	}
+}
+
+func TestEveryExampleBuiltInPartsIsThatOfTheWhole(t *testing.T) {
+	t.Parallel()
+	examples, err := os.ReadDir("../examples")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	for _, e := range examples {
+		tree := fstest.MapFS{}
+		root := os.DirFS("../examples/" + e.Name())
+		err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			content, err := fs.ReadFile(root, name)
+			tree[name] = &fstest.MapFile{Data: content}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"apps/db.yaml", "apps/api.yaml"} { // whoever tries the example seals them
+			tree[name] = &fstest.MapFile{Data: []byte("apiVersion: v1\nkind: Secret\nmetadata: {name: " + strings.TrimSuffix(path.Base(name), ".yaml") + "}\n")}
+		}
+		tree["apps/app.env"] = &fstest.MapFile{Data: []byte("KEY=value\n")}
+		for name := range tree {
+			if dir := path.Dir(name); path.Base(name) == "kustomization.yaml" {
+				below := fstest.MapFS{}
+				for file, content := range tree {
+					if rest, ok := strings.CutPrefix(file, dir+"/"); ok {
+						below[rest] = content
+					}
+				}
+				if text, failed := same(t, NewCache(), below); failed || text == "" {
+					t.Errorf("%s/%s can not be built: %s", e.Name(), dir, text)
+				}
+			}
 		}
 	}
 }
