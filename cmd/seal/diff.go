@@ -83,6 +83,10 @@ func (o diffOptions) run(cmd *cobra.Command, dir string) error {
 		}
 		ignore = append(ignore, rule)
 	}
+	work, err := newWork(dir)
+	if err != nil {
+		return err
+	}
 	cfg, err := kubeconfig.Load(o.kubeconfig, o.context)
 	if err != nil {
 		return hint(err, "say --kubeconfig, or set KUBECONFIG")
@@ -97,10 +101,6 @@ func (o diffOptions) run(cmd *cobra.Command, dir string) error {
 	owner := apply.Owner{Namespace: o.namespace, Name: o.name}
 	runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, owner), Owner: owner}
 	inventory, err := runner.Store.Load(ctx)
-	if err != nil {
-		return err
-	}
-	work, err := newWork(dir)
 	if err != nil {
 		return err
 	}

@@ -156,7 +156,34 @@ func (s *SealedSecrets) Stop() {
 }
 
 // Pause holds the controller as if its machine were overloaded, until Resume.
-func (s *SealedSecrets) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+func (s *SealedSecrets) Pause() error {
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	// The signal is delivered to one thread after the other.
+	for range 400 {
+		if s.stopped() {
+			return nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return errors.New("the sealed-secrets controller does not stop")
+}
+
+// stopped reports whether every thread is; also where that can not be seen.
+func (s *SealedSecrets) stopped() bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return true
+	}
+	for _, file := range stats {
+		b, err := os.ReadFile(file)
+		if _, state, ok := bytes.Cut(b, []byte(") ")); err == nil && ok && !bytes.HasPrefix(state, []byte("T")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Resume lets it go on.
 func (s *SealedSecrets) Resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
