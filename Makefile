@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 V := github.com/gitseal/gitseal/internal/version
 LDFLAGS := -s -w -X $(V).number=$(VERSION) -X $(V).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(V).date=$(shell git log -1 --format=%cI 2>/dev/null)
 
-.PHONY: help build demo test check prepare bench chart soak fuzz clean
+.PHONY: help build generate demo test check prepare bench chart soak fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -17,6 +17,10 @@ help: ## list the targets
 build: ## build bin/seal and bin/agent
 	@echo "building bin/seal and bin/agent (some minutes the first time)"
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/seal ./cmd/agent
+
+generate: ## make the schema and the copying code of api/ anew
+	go tool controller-gen object paths=./api/...
+	go tool controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
 
 demo: build ## run the main job on a real control plane, or on the cluster of KUBECONFIG
 	go run ./test/demo -bin bin
@@ -36,6 +40,8 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	cd bench/yardstick && go vet ./...
 	cd bench/chart && go vet ./...
 	go tool staticcheck ./...
+	@before=$$(cat api/v1alpha1/zz_generated.* deploy/base/crds/* | cksum); $(MAKE) -s generate; \
+	test "$$before" = "$$(cat api/v1alpha1/zz_generated.* deploy/base/crds/* | cksum)" || { echo "make generate changed something: commit it"; exit 1; }
 	go mod tidy -diff
 	cd test/controlplane && go mod tidy -diff
 	cd test/oracles && go mod tidy -diff

@@ -27,7 +27,7 @@ func (d *Drift) Audit(ctx context.Context) (missed int, err error) {
 	d.mu.Unlock()
 	suspects := map[ID]suspect{}
 	for gvr, gk := range kinds {
-		l, err := d.cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: d.owner.selector()})
+		l, err := d.cluster.labelled(gvr, d.owner).List(ctx, metav1.ListOptions{LabelSelector: d.owner.selector()})
 		if apierrors.IsNotFound(err) {
 			continue // the kind is gone, and its objects with it
 		}

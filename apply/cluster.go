@@ -30,6 +30,7 @@ import (
 
 // Cluster is the target. Safe for concurrent use.
 type Cluster struct {
+	config    *rest.Config
 	client    kubernetes.Interface
 	metadata  metadata.Interface
 	dynamic   dynamic.Interface // for the status of objects; never for Secrets
@@ -48,6 +49,18 @@ func Connect(cfg *rest.Config) (*Cluster, error) {
 	cfg.QPS = -1
 	// Warnings of admission policies and webhooks can quote what was sent.
 	cfg.WarningHandler, cfg.WarningHandlerWithContext = rest.NoWarnings{}, nil
+	return connect(cfg, nil)
+}
+
+// As is the same cluster with every request made as the user. What the API server
+// serves, which every user may know, is shared.
+func (c *Cluster) As(user rest.ImpersonationConfig) (*Cluster, error) {
+	cfg := rest.CopyConfig(c.config)
+	cfg.Impersonate = user
+	return connect(cfg, c)
+}
+
+func connect(cfg *rest.Config, shared *Cluster) (*Cluster, error) {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
@@ -60,8 +73,14 @@ func Connect(cfg *rest.Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the API server: %w", err)
 	}
-	cached := memory.NewMemCacheClient(client.Discovery())
-	return &Cluster{client: client, metadata: md, dynamic: dyn, discovery: cached, mapper: restmapper.NewDeferredDiscoveryRESTMapper(cached)}, nil
+	c := &Cluster{config: cfg, client: client, metadata: md, dynamic: dyn}
+	if shared != nil {
+		c.discovery, c.mapper = shared.discovery, shared.mapper
+		return c, nil
+	}
+	c.discovery = memory.NewMemCacheClient(client.Discovery())
+	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(c.discovery)
+	return c, nil
 }
 
 // Client returns the typed client, for the agent's own objects.
@@ -93,6 +112,11 @@ func (c *Cluster) in(r schema.GroupVersionResource, namespace string) metadata.R
 		return c.metadata.Resource(r)
 	}
 	return c.metadata.Resource(r).Namespace(namespace)
+}
+
+// labelled is where to list and watch what an owner applied of a kind.
+func (c *Cluster) labelled(r schema.GroupVersionResource, owner Owner) metadata.ResourceInterface {
+	return c.in(r, owner.Within)
 }
 
 // apply sends one body by server-side apply and returns the object's metadata;

@@ -145,7 +145,11 @@ func (h *health) watch(ctx context.Context, c *Cluster, gvr schema.GroupVersionR
 			cancel()
 		}
 	}
-	follow(watching, c.dynamic.Resource(gvr), gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gvr, gk}, note)
+	var all dynamic.ResourceInterface = c.dynamic.Resource(gvr)
+	if h.owner.Within != "" {
+		all = c.dynamic.Resource(gvr).Namespace(h.owner.Within)
+	}
+	follow(watching, all, gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gvr, gk}, note)
 	h.poll(ctx, c, gvr, gk)
 }
 

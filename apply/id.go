@@ -28,9 +28,17 @@ func compareIDs(a, b ID) int {
 
 // Owner identifies one Sync of an installation.
 type Owner struct {
-	Namespace string // where its keys and state lie
+	Namespace string
 	Name      string
+	// State is the namespace where its inventory lies, the agent's own: Namespace, if
+	// it is "".
+	State string
+	// Within is the only namespace of its objects, so that its identity needs no rights
+	// beyond that; "" for all, and those of the cluster.
+	Within string
 }
+
+func (o Owner) state() string { return cmp.Or(o.State, o.Namespace) }
 
 // SyncLabel is on every object that is applied. It is for the watch's filter and
 // a second check before a prune; the inventory is what says whose an object is.
@@ -61,7 +69,7 @@ func (o Owner) fieldManager() string {
 
 // reserved reports whether id is one of the agent's own objects.
 func (o Owner) reserved(id ID) bool {
-	if id.Namespace != o.Namespace {
+	if id.Namespace != o.state() {
 		return false
 	}
 	switch id.Kind {

@@ -113,7 +113,7 @@ func (s *InventoryStore) name(i int) string { return s.prefix() + strconv.Itoa(i
 // Load reads all shards and unites them.
 func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
 	ctx = klog.NewContext(ctx, klog.Logger{}) // client-go prints bodies at high verbosity
-	list, err := s.client.CoreV1().Secrets(s.owner.Namespace).List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel + "=" + s.owner.label()})
+	list, err := s.client.CoreV1().Secrets(s.owner.state()).List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel + "=" + s.owner.label()})
 	if err != nil {
 		return Inventory{}, fmt.Errorf("read the inventory: %w", err)
 	}
@@ -139,7 +139,7 @@ func (s *InventoryStore) Load(ctx context.Context) (Inventory, error) {
 	for n := range max(s.shards, min(1, len(s.stored))) {
 		name := s.name(n)
 		if _, ok := s.stored[name]; !ok {
-			return Inventory{}, &InventoryError{Shard: s.owner.Namespace + "/" + name, What: "it is missing"}
+			return Inventory{}, &InventoryError{Shard: s.owner.state() + "/" + name, What: "it is missing"}
 		}
 	}
 	return inv, nil
@@ -274,9 +274,9 @@ func (s *InventoryStore) Delete(ctx context.Context) error {
 
 func (s *InventoryStore) deleteShard(ctx context.Context, name string) error {
 	version := s.stored[name].resourceVersion
-	err := s.client.CoreV1().Secrets(s.owner.Namespace).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
+	err := s.client.CoreV1().Secrets(s.owner.state()).Delete(ctx, name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &version}})
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
+		return fmt.Errorf("delete the inventory Secret %s/%s: %w", s.owner.state(), name, err)
 	}
 	delete(s.stored, name)
 	return nil
@@ -296,12 +296,12 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 		return fmt.Errorf("write the inventory: %w", err)
 	}
 	sec := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: s.owner.Namespace, Labels: map[string]string{inventoryLabel: s.owner.label()}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: s.owner.state(), Labels: map[string]string{inventoryLabel: s.owner.label()}},
 		Type:       "gitseal.io/inventory",
 		Data:       map[string][]byte{inventoryDataKey: buf.Bytes()},
 	}
 	old, exists := s.stored[name]
-	fresh, secrets := sec.DeepCopy(), s.client.CoreV1().Secrets(s.owner.Namespace)
+	fresh, secrets := sec.DeepCopy(), s.client.CoreV1().Secrets(s.owner.state())
 	if exists {
 		sec.ResourceVersion = old.resourceVersion
 		sec, err = secrets.Update(ctx, sec, metav1.UpdateOptions{})
@@ -312,7 +312,7 @@ func (s *InventoryStore) saveShard(ctx context.Context, name string, sh shard) e
 		sec, err = secrets.Create(ctx, sec, metav1.CreateOptions{})
 	}
 	if err != nil {
-		return fmt.Errorf("write the inventory Secret %s/%s: %w", s.owner.Namespace, name, err)
+		return fmt.Errorf("write the inventory Secret %s/%s: %w", s.owner.state(), name, err)
 	}
 	if s.stored == nil {
 		s.stored = map[string]storedShard{}

@@ -75,6 +75,10 @@ type PlanInput struct {
 	// Ignore lets others take over fields of the objects that it names.
 	Ignore []IgnoreRule
 
+	// Protected says why an object must not be pruned, "" where it may be; nil for
+	// no protection.
+	Protected func(ID) string
+
 	// AwaitWaves holds what a wave would send back until those before it are ready.
 	AwaitWaves bool
 
@@ -158,6 +162,8 @@ func NewPlan(in PlanInput) Plan {
 		}
 		if p.PruneBlocked != "" {
 			s.Action, s.Reason = Blocked, p.PruneBlocked
+		} else if in.Protected != nil && in.Protected(id) != "" {
+			s.Action, s.Reason = Blocked, in.Protected(id)
 		}
 		p.Steps = append(p.Steps, s)
 	}

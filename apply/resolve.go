@@ -29,6 +29,7 @@ type Failure struct {
 }
 
 func (f Failure) Error() string { return f.ID.String() + ": " + f.Err.Error() }
+func (f Failure) Unwrap() error { return f.Err }
 
 // Resolve finds each object's resource and namespace. A custom resource whose
 // CRD is among the objects is resolved by that. Objects without a namespace go

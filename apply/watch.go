@@ -169,7 +169,7 @@ func (d *Drift) follow(ctx context.Context, gvr schema.GroupVersionResource, w *
 			}
 		}
 	}
-	follow(ctx, d.cluster.metadata.Resource(gvr), gvr, d.owner, &metav1.PartialObjectMetadata{}, &kindStore{d: d, w: w}, note)
+	follow(ctx, d.cluster.labelled(gvr, d.owner), gvr, d.owner, &metav1.PartialObjectMetadata{}, &kindStore{d: d, w: w}, note)
 }
 
 // poll looks at a kind once.
@@ -188,7 +188,7 @@ func (d *Drift) poll(ctx context.Context, gvr schema.GroupVersionResource, w *ki
 // look lists a kind or, where that is forbidden, gets each object of it that the
 // inventory holds.
 func (d *Drift) look(ctx context.Context, gvr schema.GroupVersionResource, w *kindWatch) error {
-	l, err := d.cluster.metadata.Resource(gvr).List(ctx, metav1.ListOptions{LabelSelector: d.owner.selector()})
+	l, err := d.cluster.labelled(gvr, d.owner).List(ctx, metav1.ListOptions{LabelSelector: d.owner.selector()})
 	store := &kindStore{d: d, w: w}
 	switch {
 	case apierrors.IsForbidden(err):

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,9 +51,13 @@ func (s Store) loadForeign(ctx context.Context) (out foreignKeys, err error) {
 }
 
 func (s Store) loadDecryptionSecret(ctx context.Context, out *foreignKeys) error {
-	sec, err := s.Client.CoreV1().Secrets(s.Namespace).Get(ctx, s.DecryptionSecret, metav1.GetOptions{})
+	in := Store{Client: s.DecryptionClient, Namespace: cmp.Or(s.DecryptionNamespace, s.Namespace)}
+	if in.Client == nil {
+		in.Client = s.Client
+	}
+	sec, err := in.Client.CoreV1().Secrets(in.Namespace).Get(ctx, s.DecryptionSecret, metav1.GetOptions{})
 	if err != nil {
-		return s.apiError("read the decryption Secret "+s.DecryptionSecret, err)
+		return in.apiError("read the decryption Secret "+s.DecryptionSecret, err)
 	}
 	for _, k := range slices.Sorted(maps.Keys(sec.Data)) {
 		value := crypto.NewSecret(sec.Data[k])
@@ -65,11 +70,11 @@ func (s Store) loadDecryptionSecret(ctx context.Context, out *foreignKeys) error
 			out.pgp, err = append(out.pgp, keys...), parseErr
 		}
 		if err != nil {
-			return fmt.Errorf("secret %s/%s, key %s: %w", s.Namespace, s.DecryptionSecret, k, err)
+			return fmt.Errorf("secret %s/%s, key %s: %w", in.Namespace, s.DecryptionSecret, k, err)
 		}
 	}
 	if len(out.identities) == 0 && len(out.pgp) == 0 {
-		return fmt.Errorf("secret %s/%s holds no *.agekey or *.asc entry", s.Namespace, s.DecryptionSecret)
+		return fmt.Errorf("secret %s/%s holds no *.agekey or *.asc entry", in.Namespace, s.DecryptionSecret)
 	}
 	return nil
 }

@@ -27,9 +27,13 @@ import (
 type Store struct {
 	Client    kubernetes.Interface
 	Namespace string
-	// DecryptionSecret names a Secret of the namespace whose *.agekey and *.asc
-	// entries open files too, as people who come from Flux have it. "" for none.
+	// DecryptionSecret names a Secret whose *.agekey and *.asc entries open files too,
+	// as people who come from Flux have it. "" for none.
 	DecryptionSecret string
+	// DecryptionNamespace is that of DecryptionSecret: Namespace, if it is "".
+	DecryptionNamespace string
+	// DecryptionClient reads DecryptionSecret: Client, if it is nil.
+	DecryptionClient kubernetes.Interface
 	// SealedSecretsFrom are namespaces whose sealed-secrets key Secrets open
 	// SealedSecrets too.
 	SealedSecretsFrom []string

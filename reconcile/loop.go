@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -18,13 +19,23 @@ const (
 	firstRepair = time.Second
 )
 
+// Trigger makes the loop look at git at once. It does not wait.
+func (s *Sync) Trigger() {
+	select {
+	case s.trigger <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
 // Run makes passes until ctx ends: at once, then at every interval, and sooner
-// after a failure. Drift is repaired when it is seen. observe is told of every
-// pass that did something; it may be nil.
+// after a failure or a Trigger. Drift is repaired when it is seen. observe is told
+// of every pass that did something, that was asked for by Trigger, or that went well
+// after one that failed; it may be nil.
 func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	retry := time.Duration(0)
 	fights := map[apply.ID]*fight{}
 	waiting := map[apply.ID]string{} // drifted, but not due yet
+	failed, asked := false, false    // the last pass; the next one
 	next := time.NewTimer(0)
 	defer next.Stop()
 	ready := &readiness{done: make(chan readied)}
@@ -43,9 +54,15 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.trigger:
+			asked = true
+			next.Reset(0)
 		case <-next.C:
 			r := s.Pass(ctx)
 			if ctx.Err() != nil {
+				if observe != nil && len(r.Done) > 0 {
+					observe(r) // what was done before the end
+				}
 				return
 			}
 			s.logPass(r)
@@ -53,12 +70,13 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 				debug.FreeOSMemory()   // a pass takes much, and the next may be days away
 				ready.start(ctx, s, r) // a newer commit ends the wait for an older one
 			}
-			if observe != nil && !(r.Idle && len(r.Failures) == 0) {
+			if observe != nil && (!r.Idle || len(r.Failures) > 0 || failed || asked) {
 				observe(r)
 			}
+			failed, asked = len(r.Failures) > 0, false
 			wait := s.cfg.Interval
 			if len(r.Failures) > 0 {
-				retry = min(max(2*retry, firstRetry), maxRetry)
+				retry = min(max(2*retry, firstRetry), cmp.Or(s.cfg.RetryLimit, maxRetry))
 				wait = min(retry, wait)
 			} else {
 				retry = 0
@@ -161,7 +179,7 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 	start := time.Now()
 	res, err := s.runner.Repair(ctx, s.inventory, s.desired, due)
 	s.inventory = res.Inventory
-	r := Report{Commit: s.current, Stages: map[Stage]time.Duration{}, Took: time.Since(start)}
+	r := Report{Of: Repair, Started: start, Commit: s.current, Stages: map[Stage]time.Duration{}, Took: time.Since(start)}
 	r.addResult(res)
 	if err != nil {
 		r.fail(Apply, err)

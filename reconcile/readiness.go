@@ -29,7 +29,7 @@ func (w *readiness) start(ctx context.Context, s *Sync, r Report) {
 		return
 	}
 	ctx, w.cancel = context.WithCancel(ctx)
-	r = Report{Commit: r.Commit, Ref: r.Ref, Subject: r.Subject, Objects: r.Objects, Stages: map[Stage]time.Duration{}}
+	r = Report{Of: Readiness, Started: time.Now(), Commit: r.Commit, Ref: r.Ref, Subject: r.Subject, Objects: r.Objects, Stages: map[Stage]time.Duration{}}
 	go func() {
 		s.await(ctx, desired, inventory, limit, &r)
 		if ctx.Err() != nil {

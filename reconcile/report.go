@@ -36,15 +36,29 @@ type StageError struct {
 func (e *StageError) Error() string { return string(e.Stage) + ": " + e.Err.Error() }
 func (e *StageError) Unwrap() error { return e.Err }
 
+// Work is what a Report is about.
+type Work int
+
+// The kinds of work.
+const (
+	Pass      Work = iota // a look at git and what followed
+	Repair                // of drift
+	Readiness             // the wait for what a pass applied
+)
+
 // Report says what a pass did. It holds names, counts and public fingerprints.
 type Report struct {
+	Of      Work
+	Started time.Time
 	Commit  string // hash; "" if none was ever fetched
 	Ref     string
 	Subject string
+	Author  string // the name that the commit claims
 	Took    time.Duration
 	Stages  map[Stage]time.Duration
 
 	Idle     bool // nothing was to be done
+	Gated    bool // and later waves wait for earlier ones to become ready
 	Objects  int  // that git holds
 	Done     []apply.Done
 	Left     int // objects that are as they should be already
@@ -122,7 +136,7 @@ func incomplete(problems []decrypt.Problem, refused []decrypt.Refusal, unknown [
 	case len(refused) > 0:
 		return fmt.Sprintf("%s was refused", refused[0].Object)
 	case len(unknown) > 0:
-		return fmt.Sprintf("%s is of an unknown kind", unknown[0].ID)
+		return unknown[0].Error()
 	}
 	return ""
 }

@@ -46,6 +46,15 @@ type Config struct {
 	Audit               time.Duration // about so long between audits of the watches; 0 for none
 	Wait                time.Duration // for what was applied to become ready, at most; 0 for not at all
 	WaveTimeout         time.Duration // for a wave to become ready before the next one; 0 for not at all
+	RetryLimit          time.Duration // the longest pause between tries after a failure; 0 for five minutes
+
+	// Protected says why an object must not be changed, "" where it may; nil for no
+	// protection. What is protected is neither written nor pruned.
+	Protected func(apply.ID) string
+
+	// Turn is asked before a pass does anything beyond a look at git, and gives the
+	// turn back with release; nil for at once. It bounds how many passes run together.
+	Turn func(ctx context.Context, commit string) (release func(), err error)
 }
 
 // Fetcher is git, as package source has it.
@@ -83,6 +92,7 @@ type Sync struct {
 	drift     map[apply.ID]string        // seen by the watches, and not yet dealt with
 	cache     *decrypt.Cache             // of what was opened
 	builds    *build.Cache
+	trigger   chan struct{}
 }
 
 // New makes a Sync; nothing is read yet. runner.Drift may be nil: then drift is
@@ -92,14 +102,14 @@ func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Log
 		cfg.TargetNamespace = "default"
 	}
 	cfg.Policy.Namespace = cfg.TargetNamespace
-	return &Sync{drift: map[apply.ID]string{}, cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
+	return &Sync{trigger: make(chan struct{}, 1), drift: map[apply.ID]string{}, cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
 }
 
 // Pass brings the cluster to what git holds. Where git can not be reached it
 // works on the last good commit. The report is complete also after a failure.
 func (s *Sync) Pass(ctx context.Context) Report {
 	start := time.Now()
-	r := Report{Stages: map[Stage]time.Duration{}}
+	r := Report{Started: start, Stages: map[Stage]time.Duration{}}
 	s.pass(ctx, &r)
 	r.Took = time.Since(start)
 	return r
@@ -119,10 +129,18 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 			return
 		}
 	}
-	r.Commit, r.Ref, r.Subject = commit.Hash, commit.Ref, commit.Subject
+	r.Commit, r.Ref, r.Subject, r.Author = commit.Hash, commit.Ref, commit.Subject, commit.Author
 	if s.runner.Drift != nil && (s.applied == commit.Hash && !s.lingering || s.gated == commit.Hash) {
-		r.Idle = true
+		r.Idle, r.Gated = true, s.gated == commit.Hash
 		return
+	}
+	if s.cfg.Turn != nil {
+		release, err := s.cfg.Turn(ctx, commit.Hash)
+		if err != nil {
+			r.fail(Plan, err)
+			return
+		}
+		defer release()
 	}
 	s.applied, s.gated = "", "" // from here on the cluster may hold this commit in part
 	if err := s.loadInventory(ctx); err != nil {
@@ -170,6 +188,13 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decrypt.Gated, problems []decrypt.Problem, timed func(Stage) func()) {
 	stop := timed(Plan)
 	desired, unknown := s.runner.Cluster.Resolve(gated.Objects, s.cfg.TargetNamespace)
+	if err := outside(desired, gated.Refused, s.cfg.Owner.Within); err != nil {
+		stop()
+		r.fail(Plan, err)
+		return
+	}
+	desired, kept := protected(desired, s.cfg.Protected)
+	unknown = append(unknown, kept...)
 	for _, f := range unknown {
 		r.fail(Plan, f)
 	}
@@ -185,7 +210,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
 		Incomplete: incomplete(problems, gated.Refused, unknown), Refused: refusedIDs(gated.Refused), Renamed: renamed(gated.Refused), Absent: absent(gated.Refused, unknown),
 		Prune: s.cfg.Prune, Limit: s.cfg.PruneLimit, ConfirmPrune: s.cfg.PruneConfirm != "" && s.cfg.PruneConfirm == commit,
-		ConfirmSourceChange: s.cfg.ConfirmSourceChange, AwaitWaves: s.cfg.WaveTimeout > 0, Ignore: s.cfg.Ignore,
+		ConfirmSourceChange: s.cfg.ConfirmSourceChange, AwaitWaves: s.cfg.WaveTimeout > 0, Ignore: s.cfg.Ignore, Protected: s.cfg.Protected,
 	})
 	stop()
 	stop = timed(Apply)

@@ -41,13 +41,24 @@ func main() {
 var errNotApplied = errors.New("not everything was done")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o controllerOptions
 	root := &cobra.Command{
-		Use:           "agent",
-		Short:         "Apply what git holds to a cluster, sealed secrets included",
+		Use:   "agent",
+		Short: "Apply what git holds to a cluster, sealed secrets included",
+		Long: `Apply what git holds to a cluster, sealed secrets included.
+
+Without a command it runs as a controller: it keeps every Sync of the cluster
+applied. 'agent sync' keeps one folder of one repository applied, from flags
+alone, and needs no Sync and no CRD.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.Flags().Changed("protect"), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version.Get().Version,
 	}
+	o.add(root)
 	root.AddCommand(newSyncCommand(), newDeleteCommand(), version.NewCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -181,7 +181,11 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	store := keys.Store{Client: cluster.Client(), Namespace: o.namespace, DecryptionSecret: o.decryptionSecret, SealedSecretsFrom: o.sealedSecretsFrom, Now: time.Now}
-	public, err := o.prepareKeys(ctx, store, log)
+	prepare := prepareKeys
+	if o.once {
+		prepare = publishKeys
+	}
+	public, err := prepare(ctx, store, log)
 	if err != nil {
 		return err
 	}
@@ -220,12 +224,11 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 }
 
-// prepareKeys makes and publishes the keys. It keeps trying while the API
-// server can not be reached, unless this is a single run.
-func (o syncOptions) prepareKeys(ctx context.Context, store keys.Store, log *slog.Logger) (keys.Public, error) {
+// prepareKeys makes and publishes the keys. It keeps trying until ctx ends.
+func prepareKeys(ctx context.Context, store keys.Store, log *slog.Logger) (keys.Public, error) {
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		public, err := publishKeys(ctx, store, log)
-		if err == nil || o.once || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
 			return public, err
 		}
 		log.Error("keys are not ready", "error", err.Error(), "retry", wait)

@@ -99,19 +99,24 @@ spec:
 // installSealedSecretsCRD applies the CRD and waits until SealedSecrets can be
 // listed.
 func installSealedSecretsCRD(ctx context.Context, config *rest.Config) error {
+	return InstallCRD(ctx, config, []byte(sealedSecretsSchema), SealedSecretsResource())
+}
+
+// InstallCRD applies a CRD and waits until the resource that it defines can be listed.
+func InstallCRD(ctx context.Context, config *rest.Config, manifest []byte, defines schema.GroupVersionResource) error {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return err
 	}
 	crd := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal([]byte(sealedSecretsSchema), &crd.Object); err != nil {
+	if err := yaml.Unmarshal(manifest, &crd.Object); err != nil {
 		return err
 	}
 	if _, err := client.Resource(CRDResource()).Apply(ctx, crd.GetName(), crd, metav1.ApplyOptions{FieldManager: userAgent, Force: true}); err != nil {
 		return err
 	}
 	for {
-		_, err := client.Resource(SealedSecretsResource()).List(ctx, metav1.ListOptions{})
+		_, err := client.Resource(defines).List(ctx, metav1.ListOptions{})
 		if err == nil {
 			return nil
 		}

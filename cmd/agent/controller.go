@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/gitseal/gitseal/api/v1alpha1"
+	"github.com/gitseal/gitseal/controller"
+	"github.com/gitseal/gitseal/crypto"
+	"github.com/gitseal/gitseal/decrypt"
+	"github.com/gitseal/gitseal/internal/version"
+	"github.com/gitseal/gitseal/keys"
+)
+
+// controllerOptions are the flags of the agent as a controller.
+type controllerOptions struct {
+	kubeconfig, context, namespace string
+	log                            logFlags
+	watchNamespaces                []string
+	selector                       string
+	leaderElect                    bool
+	metricsAddress, healthAddress  string
+	pprofAddress                   string
+	audit                          bool
+	auditInterval                  time.Duration
+	concurrent                     int
+	protect                        []string
+	sealedSecretsFrom              []string
+	tenantAccount                  string
+	tenantMAC, tenantPlaintext     string
+	tenantOutside                  string
+}
+
+func (o *controllerOptions) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
+	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
+	f.StringVar(&o.namespace, "namespace", "gitseal-system", "the agent's own namespace, of its keys and state; Syncs in any other one are tenants'")
+	o.log.add(f)
+	f.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "keep only Syncs of these namespaces (default: all)")
+	f.StringVar(&o.selector, "watch-label-selector", "", "keep only Syncs with these labels; agents with selectors that do not overlap share the work")
+	f.BoolVar(&o.leaderElect, "leader-elect", true, "of several replicas with the same selector let one work at a time")
+	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics; 0 for none")
+	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
+	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of profiles (default: none)")
+	f.BoolVar(&o.audit, "audit-log", true, "write a line of JSON to stdout for each object that is changed, and for each failure")
+	f.DurationVar(&o.auditInterval, "audit-interval", 8*time.Hour, "about so long between audits of the watches; 0 for none")
+	f.IntVar(&o.concurrent, "concurrent", 4, "how many Syncs may build and apply at once")
+	f.StringArrayVar(&o.protect, "protect", nil, "objects that only a Sync with allowProtected may change, as KIND[.GROUP]/[NAMESPACE/]NAME with * for anything (default: what locks administrators out; may be repeated; '' for none)")
+	f.StringArrayVar(&o.sealedSecretsFrom, "sealed-secrets-keys-from", nil, "namespace whose sealed-secrets key Secrets open SealedSecrets of Syncs in --namespace too (may be repeated)")
+	f.StringVar(&o.tenantAccount, "default-service-account", "", "service account of tenants' Syncs that name none (default: they are refused)")
+	f.StringVar(&o.tenantMAC, "tenant-mac", string(crypto.MACRequired), "the least that tenants' Syncs must ask for: Required or Warn")
+	f.StringVar(&o.tenantPlaintext, "tenant-plaintext-secrets", string(decrypt.PlaintextDeny), "the least that tenants' Syncs must ask for: Deny, Warn or Allow")
+	f.StringVar(&o.tenantOutside, "tenant-outside-secrets", string(decrypt.OutsideDeny), "the least that tenants' Syncs must ask for: Deny or Allow")
+}
+
+// config turns the flags into the configuration of the controller.
+func (o *controllerOptions) config(protectGiven bool) (controller.Config, error) {
+	var errs []error
+	patterns := o.protect
+	if !protectGiven {
+		patterns = controller.DefaultProtections(o.namespace)
+	}
+	var protect []controller.Protection
+	for _, text := range patterns {
+		if text == "" {
+			continue
+		}
+		p, err := controller.ParseProtection(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--protect: %w", err))
+		}
+		protect = append(protect, p)
+	}
+	if o.auditInterval != 0 && o.auditInterval < time.Minute {
+		errs = append(errs, errors.New("--audit-interval must be one minute or more, or 0"))
+	}
+	if o.concurrent < 1 {
+		errs = append(errs, errors.New("--concurrent must be 1 or more"))
+	}
+	if _, err := labels.Parse(o.selector); err != nil {
+		errs = append(errs, fmt.Errorf("--watch-label-selector: %w", err))
+	}
+	floor := controller.Floor{
+		ServiceAccount: o.tenantAccount, MAC: crypto.MACPolicy(o.tenantMAC),
+		Plaintext: decrypt.PlaintextPolicy(o.tenantPlaintext), Outside: decrypt.OutsidePolicy(o.tenantOutside),
+	}
+	if err := floor.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("--tenant-…: %w", err))
+	}
+	return controller.Config{
+		Namespace: o.namespace, Floor: floor, Protect: protect, SealedSecretsFrom: o.sealedSecretsFrom,
+		Concurrent: o.concurrent, Audit: o.auditInterval,
+	}, errors.Join(errs...)
+}
+
+// leaseName is one for each share of the Syncs.
+func (o *controllerOptions) leaseName() string {
+	share := o.selector + "\x00" + strings.Join(o.watchNamespaces, ",")
+	if share == "\x00" {
+		return "gitseal-agent"
+	}
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, share) // a hash never fails
+	return fmt.Sprintf("gitseal-agent-%x", h.Sum64())
+}
+
+func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, stderr io.Writer) error {
+	cfg, err := o.config(protectGiven)
+	if err != nil {
+		return err
+	}
+	t := target{kubeconfig: o.kubeconfig, context: o.context, log: o.log}
+	cluster, log, err := t.connect(stderr)
+	if err != nil {
+		return err
+	}
+	restConfig, err := t.restConfig()
+	if err != nil {
+		return err
+	}
+	restConfig.QPS = -1 // the API server's priority and fairness throttles
+	ctrl.SetLogger(logr.FromSlogHandler(leveled{log.Handler(), slog.LevelWarn}))
+	selector, err := labels.Parse(o.selector)
+	if err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return err
+	}
+	namespaces := map[string]cache.Config{}
+	for _, ns := range o.watchNamespaces {
+		namespaces[ns] = cache.Config{}
+	}
+	if len(namespaces) == 0 {
+		namespaces = nil
+	}
+	mgr, err := ctrl.NewManager(restConfig, manager.Options{
+		Scheme:                  scheme,
+		Cache:                   cache.Options{DefaultNamespaces: namespaces, DefaultLabelSelector: selector},
+		Metrics:                 metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress:  o.healthAddress,
+		PprofBindAddress:        o.pprofAddress,
+		LeaderElection:          o.leaderElect,
+		LeaderElectionNamespace: o.namespace, LeaderElectionID: o.leaseName(),
+		LeaderElectionReleaseOnCancel: true, // the process ends right after
+		LeaseDuration:                 new(leaseDuration), RenewDeadline: new(leaseRenew), RetryPeriod: new(leaseRetry),
+		GracefulShutdownTimeout: new(shutdown),
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the agent: %w", err)
+	}
+	var audit *slog.Logger
+	if o.audit {
+		audit = slog.New(slog.NewJSONHandler(stdout, nil))
+	}
+	if err := controller.RegisterMetrics(); err != nil {
+		return err
+	}
+	if _, err := controller.New(cfg, mgr, cluster, log, audit); err != nil {
+		return err
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return err
+	}
+	if err := mgr.Add(keeper{client: cluster.Client(), namespace: o.namespace, log: log}); err != nil {
+		return err
+	}
+	log.Info("starting", "version", version.Get().Version, "namespace", o.namespace)
+	return mgr.Start(ctx)
+}
+
+// shutdown is how long the work of the loops may take to end.
+const shutdown = 40 * time.Second
+
+// leveled drops what is below a level: controller-runtime says at info what only its
+// own developers need.
+type leveled struct {
+	slog.Handler
+	least slog.Level
+}
+
+func (h leveled) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.least && h.Handler.Enabled(ctx, level)
+}
+
+// keeper makes the keys and keeps the public ones published.
+type keeper struct {
+	client    kubernetes.Interface
+	namespace string
+	log       *slog.Logger
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (k keeper) NeedLeaderElection() bool { return true }
+
+// Start implements manager.Runnable.
+func (k keeper) Start(ctx context.Context) error {
+	store := keys.Store{Client: k.client, Namespace: k.namespace, Now: time.Now}
+	public, err := prepareKeys(ctx, store, k.log)
+	if err != nil {
+		return nil // ctx ended
+	}
+	store.KeepPublished(ctx, public, k.log)
+	return nil
+}

@@ -1,0 +1,369 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/gitseal/gitseal/api/v1alpha1"
+	"github.com/gitseal/gitseal/apply"
+	"github.com/gitseal/gitseal/crypto"
+	"github.com/gitseal/gitseal/keys"
+	"github.com/gitseal/gitseal/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+var installed sync.Once
+
+// world is an agent with namespaces of its own, over a real control plane, and a
+// repository behind a real git server.
+type world struct {
+	t      *testing.T
+	cp     *harness.ControlPlane
+	rest   *rest.Config
+	admin  client.Client
+	system string // the agent's namespace
+	team   string // a tenant's
+	other  string // another tenant's
+	repo   *harness.Repo
+	git    *harness.GitHTTP
+	log    *harness.Log
+	audit  *harness.Log
+	cfg    Config
+	public keys.Public
+	end    func()
+
+	controller *Controller // once it is started
+}
+
+func scheme(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	s := runtime.NewScheme()
+	if err := errors.Join(clientscheme.AddToScheme(s), v1alpha1.AddToScheme(s)); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, cp: harness.Shared(t), log: &harness.Log{}, audit: &harness.Log{}}
+	var err error
+	if w.rest, err = w.cp.RESTConfig(); err != nil {
+		t.Fatal(err)
+	}
+	w.rest.QPS = -1
+	root, err := harness.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var installErr error
+	installed.Do(func() {
+		crd, err := os.ReadFile(filepath.Join(root, "deploy/base/crds/gitseal.io_syncs.yaml"))
+		if err != nil {
+			installErr = err
+			return
+		}
+		installErr = harness.InstallCRD(t.Context(), w.rest, crd, v1alpha1.GroupVersion.WithResource("syncs"))
+	})
+	if installErr != nil {
+		t.Fatal(installErr)
+	}
+	if w.admin, err = client.New(w.rest, client.Options{Scheme: scheme(t)}); err != nil {
+		t.Fatal(err)
+	}
+	w.system, w.team, w.other = w.cp.Namespace(t, "system"), w.cp.Namespace(t, "team"), w.cp.Namespace(t, "other")
+	repos := t.TempDir()
+	w.repo = harness.NewRepo(t, repos, "fleet")
+	w.git = harness.NewGitHTTP(t, harness.GitHTTPConfig{Root: repos})
+	var protect []Protection
+	for _, text := range DefaultProtections(w.system) {
+		p, err := ParseProtection(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		protect = append(protect, p)
+	}
+	w.cfg = Config{Namespace: w.system, Concurrent: 4, Protect: protect}
+	store := w.store()
+	ring, err := store.Ensure(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.public, err = ring.Public(); err != nil {
+		t.Fatal(err)
+	}
+	w.account(w.team, "deployer", "edit")
+	return w
+}
+
+func (w *world) store() keys.Store {
+	w.t.Helper()
+	cluster, err := apply.Connect(w.rest)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return keys.Store{Client: cluster.Client(), Namespace: w.system, Now: time.Now}
+}
+
+// account makes a service account with a ClusterRole in its namespace; "" for none.
+func (w *world) account(namespace, account, role string) {
+	w.t.Helper()
+	w.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account}})
+	if role == "" {
+		return
+	}
+	w.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}}})
+}
+
+func (w *world) create(o client.Object) {
+	w.t.Helper()
+	if err := w.admin.Create(w.t.Context(), o); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// start runs the agent until the test ends, or w.end is called.
+func (w *world) start() {
+	w.t.Helper()
+	cfg := rest.CopyConfig(w.rest)
+	cfg.UserAgent = "agent-" + w.system
+	cluster, err := apply.Connect(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	mgr, err := ctrl.NewManager(cfg, manager.Options{
+		Scheme:  scheme(w.t),
+		Cache:   cache.Options{DefaultNamespaces: map[string]cache.Config{w.system: {}, w.team: {}, w.other: {}}},
+		Metrics: metricsserver.Options{BindAddress: "0"},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if w.controller, err = New(w.cfg, mgr, cluster, log, slog.New(slog.NewJSONHandler(w.audit, nil))); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- mgr.Start(ctx) }()
+	w.end = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("the agent ended with %v", err)
+		}
+	})
+	w.t.Cleanup(func() {
+		w.end()
+		w.unfinalize()
+		if w.t.Failed() {
+			log := w.log.String()
+			w.t.Log(log[:min(len(log), 6000)])
+		}
+	})
+}
+
+// unfinalize lets namespaces go when no agent is left.
+func (w *world) unfinalize() {
+	ctx := context.Background()
+	for _, ns := range []string{w.system, w.team, w.other} {
+		l := &v1alpha1.SyncList{}
+		if err := w.admin.List(ctx, l, client.InNamespace(ns)); err != nil {
+			w.t.Error(err)
+		}
+		for i := range l.Items {
+			_ = w.admin.Patch(ctx, &l.Items[i], client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))) // it may be gone
+		}
+	}
+}
+
+func (w *world) url() string { return w.git.RepoURL("fleet") }
+
+// sync makes a Sync of a folder; edit may change it before.
+func (w *world) sync(namespace, name, path string, edit func(*v1alpha1.Sync)) *v1alpha1.Sync {
+	w.t.Helper()
+	s := &v1alpha1.Sync{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: v1alpha1.SyncSpec{Source: v1alpha1.Source{URL: w.url()}, Path: path, Interval: metav1.Duration{Duration: time.Second}}}
+	if namespace != w.system {
+		s.Spec.ServiceAccountName = "deployer"
+	}
+	if edit != nil {
+		edit(s)
+	}
+	w.create(s)
+	return s
+}
+
+func (w *world) get(s *v1alpha1.Sync) *v1alpha1.Sync {
+	w.t.Helper()
+	out := &v1alpha1.Sync{}
+	if err := w.admin.Get(w.t.Context(), client.ObjectKeyFromObject(s), out); err != nil {
+		w.t.Fatal(err)
+	}
+	return out
+}
+
+// condition waits until a condition has a status and reason.
+func (w *world) condition(s *v1alpha1.Sync, kind string, status metav1.ConditionStatus, reason string) *v1alpha1.Sync {
+	w.t.Helper()
+	out := &v1alpha1.Sync{}
+	harness.Eventually(w.t, fmt.Sprintf("%s of %s is %s %s", kind, s.Name, status, reason), func(ctx context.Context) error {
+		if err := w.admin.Get(ctx, client.ObjectKeyFromObject(s), out); err != nil {
+			return err
+		}
+		c := meta.FindStatusCondition(out.Status.Conditions, kind)
+		if c == nil || c.Status != status || c.Reason != reason || c.ObservedGeneration != out.Generation {
+			return fmt.Errorf("generation %d, it is %+v", out.Generation, c)
+		}
+		return nil
+	})
+	return out
+}
+
+// ready waits until the Sync has applied the repository's head.
+func (w *world) ready(s *v1alpha1.Sync) *v1alpha1.Sync {
+	w.t.Helper()
+	head := w.repo.Head()
+	var out *v1alpha1.Sync
+	harness.Eventually(w.t, "Sync "+s.Name+" has applied "+head, func(ctx context.Context) error {
+		out = &v1alpha1.Sync{}
+		if err := w.admin.Get(ctx, client.ObjectKeyFromObject(s), out); err != nil {
+			return err
+		}
+		if out.Status.Applied == nil || out.Status.Applied.Hash != head || !meta.IsStatusConditionTrue(out.Status.Conditions, v1alpha1.Ready) || out.Status.ObservedGeneration != out.Generation {
+			return fmt.Errorf("status: %+v", out.Status)
+		}
+		return nil
+	})
+	return out
+}
+
+// edit changes a Sync.
+func (w *world) edit(s *v1alpha1.Sync, change func(*v1alpha1.Sync)) {
+	w.t.Helper()
+	harness.Eventually(w.t, "edit of Sync "+s.Name, func(ctx context.Context) error {
+		now := &v1alpha1.Sync{}
+		if err := w.admin.Get(ctx, client.ObjectKeyFromObject(s), now); err != nil {
+			return err
+		}
+		change(now)
+		return w.admin.Update(ctx, now)
+	})
+}
+
+// commit writes files, given as pairs of path and content, and pushes them.
+func (w *world) commit(message string, files ...string) string {
+	w.t.Helper()
+	for i := 0; i < len(files); i += 2 {
+		w.repo.Write(files[i], files[i+1])
+	}
+	return w.repo.Commit(message)
+}
+
+func configMap(namespace, name, value string) string {
+	if namespace != "" {
+		namespace = "\n  namespace: " + namespace
+	}
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: " + name + namespace + "\ndata:\n  key: " + value + "\n"
+}
+
+// secret is one that is sealed to the agent's keys; binding "" for none.
+func (w *world) secret(namespace, name, value, binding string) string {
+	w.t.Helper()
+	return string(w.seal(w.public.Recipients, namespace, name, value, binding))
+}
+
+func (w *world) seal(to []crypto.Recipient, namespace, name, value, binding string) []byte {
+	w.t.Helper()
+	plain, err := crypto.NewManifest{Name: name, Namespace: namespace, Values: map[string]crypto.Secret{"password": crypto.NewSecretString(value)}}.YAML()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sealed, err := crypto.SealSOPS(crypto.SealRequest{Plain: plain, Format: crypto.YAML, Now: time.Now(), Binding: crypto.Binding(binding),
+		Rule: crypto.Rule{Recipients: to, EncryptedRegex: `^(data|stringData|gitseal\.io/sealed-for)$`}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return sealed
+}
+
+// value waits until a ConfigMap has a value; "" waits until it is gone.
+func (w *world) value(namespace, name, want string) {
+	w.t.Helper()
+	harness.Eventually(w.t, fmt.Sprintf("ConfigMap %s/%s is %q", namespace, name, want), func(ctx context.Context) error {
+		got, err := w.now(ctx, namespace, name)
+		if err == nil && got != want {
+			err = fmt.Errorf("it is %q", got)
+		}
+		return err
+	})
+}
+
+func (w *world) now(ctx context.Context, namespace, name string) (string, error) {
+	cm := &corev1.ConfigMap{}
+	err := w.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, cm)
+	return cm.Data["key"], client.IgnoreNotFound(err)
+}
+
+// stays fails the test if a ConfigMap is not what it should be now.
+func (w *world) stays(namespace, name, want string) {
+	w.t.Helper()
+	got, err := w.now(w.t.Context(), namespace, name)
+	if err != nil || got != want {
+		w.t.Errorf("ConfigMap %s/%s: got %q, %v; want %q", namespace, name, got, err, want)
+	}
+}
+
+// opened waits until a Secret has a password; "" waits until it is gone.
+func (w *world) opened(namespace, name, want string) {
+	w.t.Helper()
+	harness.Eventually(w.t, fmt.Sprintf("Secret %s/%s is there", namespace, name), func(ctx context.Context) error {
+		s := &corev1.Secret{}
+		err := client.IgnoreNotFound(w.admin.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, s))
+		if got := string(s.Data["password"]); err == nil && got != want {
+			err = fmt.Errorf("it is %q", got)
+		}
+		return err
+	})
+}
+
+// said is the message of the condition Ready.
+func said(s *v1alpha1.Sync) string {
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.Ready); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
+func contains(t *testing.T, what, got string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(got, p) {
+			t.Errorf("%s:\n got  %s\n want %s", what, got, p)
+		}
+	}
+}
