@@ -11,8 +11,9 @@ type Config struct {
 	Namespace         string // the agent's own
 	Floor             Floor
 	Protect           []Protection
-	SealedSecretsFrom []string // namespaces whose sealed-secrets keys open too, for Syncs of the agent's namespace
-	Concurrent        int      // passes at once that do something
+	Addresses         Addresses // where tenants' repositories may lie
+	SealedSecretsFrom []string  // namespaces whose sealed-secrets keys open too, for Syncs of the agent's namespace
+	Concurrent        int       // passes at once that do something
 	Audit             time.Duration
 }
 

@@ -120,6 +120,9 @@ func (l *loop) work(ctx context.Context) error {
 	}
 	src := l.settings.source
 	src.Credentials = credentials
+	if l.settings.tenant {
+		src.Allow = c.Addresses.allow
+	}
 	wake := make(chan struct{}, 1)
 	git, err := c.repositories.follow(c.context, c.repositoryKey(l.settings, contents), src, l.settings.reconcile.Interval, func() {
 		select {

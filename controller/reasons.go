@@ -55,6 +55,7 @@ func reasonOf(err error) string {
 	var verification *VerificationError
 	var stage *reconcile.StageError
 	var setup *SetupError
+	var denied *source.DeniedError
 	switch {
 	case errors.As(err, &spec):
 		return spec.Reason
@@ -68,6 +69,8 @@ func reasonOf(err error) string {
 		return verification.Reason
 	case errors.Is(err, reconcile.ErrProtected):
 		return Protected
+	case errors.As(err, &denied):
+		return AccessDenied
 	case errors.Is(err, source.ErrAuthentication), errors.Is(err, source.ErrHostKey):
 		return AuthenticationFailed
 	case errors.As(err, &refusal) && refusal.Reason == decrypt.ReasonPlaintextSecret:

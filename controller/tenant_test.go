@@ -2,6 +2,9 @@ package controller
 
 import (
 	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +104,33 @@ func TestATenantCanNotBreakOut(t *testing.T) {
 		"by a file on the agent's machine": {
 			edit:   func(_ *world, s *v1alpha1.Sync) { s.Spec.Source.URL = "x@y:z"; s.Spec.Source.SecretRef = nil },
 			reason: InvalidSpec, says: []string{"identity is missing"},
+		},
+		"by the API server as a repository": {
+			edit:   func(w *world, s *v1alpha1.Sync) { s.Spec.Source.URL = w.rest.Host + "/api/v1/secrets" },
+			reason: AccessDenied, says: []string{"is the API server"},
+		},
+		"by a cloud's metadata service": {
+			edit: func(_ *world, s *v1alpha1.Sync) {
+				s.Spec.Source.URL = "http://169.254.169.254/latest/meta-data"
+			},
+			reason: AccessDenied, says: []string{"169.254.169.254:80", "metadata service"},
+		},
+		"by a server that redirects there": {
+			edit: func(w *world, s *v1alpha1.Sync) {
+				w.git.SetHandler(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					http.Redirect(rw, r, "http://[fd00:ec2::254]/latest/info/refs?service=git-upload-pack", http.StatusFound)
+				}))
+			},
+			reason: AccessDenied, says: []string{"[fd00:ec2::254]:80", "metadata service"},
+		},
+		"by a symlink out of the repository": {
+			files: func(w *world) []string {
+				if err := os.Symlink("/var/run/secrets/kubernetes.io/serviceaccount/token", filepath.Join(w.repo.Work, "token.yaml")); err != nil {
+					w.t.Fatal(err)
+				}
+				return nil
+			},
+			reason: FetchFailed, says: []string{"token.yaml"},
 		},
 		"by a Secret that its service account may not read": {
 			edit: func(w *world, s *v1alpha1.Sync) {

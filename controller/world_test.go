@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,7 +107,9 @@ func newWorld(t *testing.T) *world {
 		}
 		protect = append(protect, p)
 	}
-	w.cfg = Config{Namespace: w.system, Concurrent: 4, Protect: protect}
+	loopback := netip.MustParsePrefix("127.0.0.0/8") // where the tests' git servers are
+	w.cfg = Config{Namespace: w.system, Concurrent: 4, Protect: protect,
+		Addresses: Addresses{AllowCIDR: []netip.Prefix{loopback}, APIServer: APIServerAddresses(t.Context(), w.rest.Host)}}
 	store := w.store()
 	ring, err := store.Ensure(t.Context())
 	if err != nil {

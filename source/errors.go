@@ -56,6 +56,7 @@ func (*refusedError) Is(target error) bool { return target == ErrProtocol }
 func connectionError(err error) error {
 	var (
 		limit     *LimitError
+		denied    *DeniedError
 		redirect  *redirectError
 		authority x509.UnknownAuthorityError
 		hostname  x509.HostnameError
@@ -70,6 +71,8 @@ func connectionError(err error) error {
 		return limit
 	case errors.As(err, &redirect):
 		return redirect
+	case errors.As(err, &denied):
+		return denied
 	case errors.As(err, &authority):
 		return fmt.Errorf("%w: x509: certificate signed by unknown authority", ErrUnreachable)
 	case errors.As(err, &hostname):

@@ -21,7 +21,6 @@ const (
 	requestType       = "application/x-" + uploadPack + "-request"
 	resultType        = "application/x-" + uploadPack + "-result"
 
-	dialTimeout       = 30 * time.Second // one attempt to connect
 	tlsTimeout        = 15 * time.Second
 	idleTimeout       = 90 * time.Second // an unused connection is closed
 	maxResponseHeader = 64 << 10         // bytes
@@ -37,10 +36,11 @@ type httpRemote struct {
 	next        *http.Client // everything after it
 }
 
-func newHTTPRemote(l location, c Credentials, limits Limits) (*httpRemote, error) {
+func newHTTPRemote(l location, cfg Config, limits Limits) (*httpRemote, error) {
+	c := cfg.Credentials
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DialContext:            cfg.dialer().DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    tlsTimeout,
 		ForceAttemptHTTP2:      true,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,9 @@ type Config struct {
 	Credentials Credentials
 	Timeout     time.Duration // for one Fetch; default 60 s
 	Limits      Limits
+	// Allow is asked for each address before a connection to it is opened, once names
+	// are resolved and also after a redirect; nil allows all. Its error is shown.
+	Allow func(netip.AddrPort) error
 }
 
 // Validate reports what is wrong with c, never with a secret value in it.
@@ -173,9 +177,9 @@ func New(c Config) (*Source, error) {
 	}
 	switch {
 	case l.scheme.overHTTP():
-		s.remote, err = newHTTPRemote(l, c.Credentials, s.limits)
+		s.remote, err = newHTTPRemote(l, c, s.limits)
 	case l.scheme == schemeSSH:
-		s.remote, err = newSSHRemote(l, c.Credentials, s.limits)
+		s.remote, err = newSSHRemote(l, c, s.limits)
 	}
 	if err != nil {
 		return nil, err

@@ -22,9 +22,11 @@ type sshRemote struct {
 	signer   ssh.Signer
 	known    knownHosts
 	limits   Limits
+	dialer   *net.Dialer
 }
 
-func newSSHRemote(l location, c Credentials, limits Limits) (*sshRemote, error) {
+func newSSHRemote(l location, cfg Config, limits Limits) (*sshRemote, error) {
+	c := cfg.Credentials
 	signer, err := c.signer()
 	if err != nil {
 		return nil, err
@@ -33,7 +35,7 @@ func newSSHRemote(l location, c Credentials, limits Limits) (*sshRemote, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &sshRemote{location: l, signer: signer, known: known, limits: limits}, nil
+	return &sshRemote{location: l, signer: signer, known: known, limits: limits, dialer: cfg.dialer()}, nil
 }
 
 func (r *sshRemote) open(ctx context.Context) (session, error) { return r.connect(ctx) }
@@ -43,7 +45,7 @@ func (r *sshRemote) open(ctx context.Context) (session, error) { return r.connec
 // it, also with a server that accepts and then says nothing.
 func (r *sshRemote) connect(ctx context.Context) (*sshSession, error) {
 	address := r.location.address()
-	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", address)
+	conn, err := r.dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, connectionError(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -47,6 +48,7 @@ type controllerOptions struct {
 	tenantAccount                  string
 	tenantMAC, tenantPlaintext     string
 	tenantOutside                  string
+	allowGit, denyGit              []string
 }
 
 func (o *controllerOptions) add(cmd *cobra.Command) {
@@ -70,6 +72,8 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.tenantMAC, "tenant-mac", string(crypto.MACRequired), "the least that tenants' Syncs must ask for: Required or Warn")
 	f.StringVar(&o.tenantPlaintext, "tenant-plaintext-secrets", string(decrypt.PlaintextDeny), "the least that tenants' Syncs must ask for: Deny, Warn or Allow")
 	f.StringVar(&o.tenantOutside, "tenant-outside-secrets", string(decrypt.OutsideDeny), "the least that tenants' Syncs must ask for: Deny or Allow")
+	f.StringSliceVar(&o.allowGit, "allow-git-cidr", nil, "networks of tenants' git servers that would be refused: loopback, link-local and metadata addresses are; the API server always is")
+	f.StringSliceVar(&o.denyGit, "deny-git-cidr", nil, "networks that tenants' git servers must not lie in")
 }
 
 // config turns the flags into the configuration of the controller.
@@ -99,6 +103,16 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	if _, err := labels.Parse(o.selector); err != nil {
 		errs = append(errs, fmt.Errorf("--watch-label-selector: %w", err))
 	}
+	var addresses controller.Addresses
+	for flag, list := range map[string]struct {
+		in  []string
+		out *[]netip.Prefix
+	}{"allow": {o.allowGit, &addresses.AllowCIDR}, "deny": {o.denyGit, &addresses.DenyCIDR}} {
+		var err error
+		if *list.out, err = controller.ParseCIDRs(list.in); err != nil {
+			errs = append(errs, fmt.Errorf("--%s-git-cidr: %w", flag, err))
+		}
+	}
 	floor := controller.Floor{
 		ServiceAccount: o.tenantAccount, MAC: crypto.MACPolicy(o.tenantMAC),
 		Plaintext: decrypt.PlaintextPolicy(o.tenantPlaintext), Outside: decrypt.OutsidePolicy(o.tenantOutside),
@@ -107,7 +121,7 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 		errs = append(errs, fmt.Errorf("--tenant-…: %w", err))
 	}
 	return controller.Config{
-		Namespace: o.namespace, Floor: floor, Protect: protect, SealedSecretsFrom: o.sealedSecretsFrom,
+		Namespace: o.namespace, Floor: floor, Protect: protect, Addresses: addresses, SealedSecretsFrom: o.sealedSecretsFrom,
 		Concurrent: o.concurrent, Audit: o.auditInterval,
 	}, errors.Join(errs...)
 }
@@ -137,6 +151,7 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	if err != nil {
 		return err
 	}
+	cfg.Addresses.APIServer = controller.APIServerAddresses(ctx, restConfig.Host)
 	restConfig.QPS = -1 // the API server's priority and fairness throttles
 	ctrl.SetLogger(logr.FromSlogHandler(leveled{log.Handler(), slog.LevelWarn}))
 	selector, err := labels.Parse(o.selector)
