@@ -109,7 +109,7 @@ func (l *loop) work(ctx context.Context) error {
 	defer cancel()
 	store := keys.Store{
 		Client: c.cluster.Client(), Namespace: c.Namespace, SealedSecretsFrom: c.SealedSecretsFrom, Now: time.Now,
-		DecryptionSecret: l.settings.keysSecret, DecryptionNamespace: l.sync.Namespace, DecryptionClient: cluster.Client(),
+		DecryptionSecret: l.settings.keysSecret, DecryptionNamespace: l.sync.Namespace, DecryptionClient: cluster.Client(), OwnDecryption: l.settings.tenant,
 	}
 	if l.settings.tenant {
 		store.SealedSecretsFrom = nil // those are the administrators'

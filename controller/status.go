@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -136,6 +137,10 @@ func passed(s *v1alpha1.SyncStatus, r reconcile.Report, a about) {
 		}
 	}
 	if !r.Idle {
+		s.Keys = nil
+		for _, k := range slices.Sorted(maps.Keys(r.Opened)) {
+			s.Keys = append(s.Keys, v1alpha1.KeyCount{Fingerprint: k, Files: count(r.Opened[k])})
+		}
 		s.Warnings = nil
 		for i, w := range r.Warnings {
 			if i == maxFailures {

@@ -361,3 +361,36 @@ func TestSyncsOfOneRepositoryShareItsFetches(t *testing.T) {
 		t.Errorf("%d packs were fetched for ten Syncs, want 1", packs)
 	}
 }
+
+// What only the tenant's own key opens was meant for the tenant, whatever it says; what
+// the agent's shared key opens must say so.
+func TestAKeyOfTheTenantsOwnIsIsolationEnough(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	own, err := crypto.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "keys"}, Data: map[string][]byte{"team.agekey": own.Text().Reveal()}})
+	w.commit("first", "own.yaml", string(w.seal([]crypto.Recipient{own.Recipient()}, w.team, "own", "hunter2", "")),
+		"shared.yaml", w.secret(w.team, "shared", "hunter3", ""))
+	s := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) { s.Spec.Decryption.KeysFrom = &v1alpha1.LocalReference{Name: "keys"} })
+	w.start()
+	got := w.condition(s, v1alpha1.Ready, metav1.ConditionFalse, RefusedByGate)
+	contains(t, "Ready", said(got), "Secret/"+w.team+"/shared", "BindingMissing")
+	w.opened(w.team, "own", "hunter2")
+	w.commit("bound", "shared.yaml", w.secret(w.team, "shared", "hunter3", w.team+"/shared"))
+	got = w.ready(s)
+	w.opened(w.team, "shared", "hunter3")
+	counts := map[string]int32{}
+	for _, k := range got.Status.Keys {
+		counts[k.Fingerprint] = k.Files
+	}
+	if len(counts) != 2 || counts[own.Recipient().Fingerprint()] != 1 || counts[w.public.Recipients[0].Fingerprint()] != 1 {
+		t.Errorf("keys: %v", counts)
+	}
+	// Another tenant has not got the key, nor may it read the Secret.
+	w.account(w.other, "deployer", "edit")
+	theirs := w.sync(w.other, "app", "", func(s *v1alpha1.Sync) { s.Spec.Decryption.KeysFrom = &v1alpha1.LocalReference{Name: "keys"} })
+	contains(t, "Ready", said(w.condition(theirs, v1alpha1.Ready, metav1.ConditionFalse, KeysFailed)), "keys", w.other, "NotFound")
+}

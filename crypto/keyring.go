@@ -5,6 +5,9 @@ package crypto
 type Keyring struct {
 	Identities []Identity
 	PGPKeys    []PGPKey
+	// Own are the fingerprints of keys that belong to one tenant alone: what they open
+	// was meant for that tenant.
+	Own map[string]bool
 }
 
 // fingerprints names every key of the ring, for messages.
@@ -20,4 +23,12 @@ func (k Keyring) fingerprints() []string {
 }
 
 // Digest identifies the ring by its public halves, whatever their order.
-func (k Keyring) Digest() string { return digestOf(k.fingerprints()) }
+func (k Keyring) Digest() string {
+	names := k.fingerprints()
+	for f, own := range k.Own {
+		if own {
+			names = append(names, "own "+f)
+		}
+	}
+	return digestOf(names)
+}

@@ -58,7 +58,7 @@ func ParsePGPKeys(file Secret) ([]PGPKey, error) {
 }
 
 func newPGPKey(e *openpgp.Entity) (PGPKey, error) {
-	fingerprint := strings.ToUpper(hex.EncodeToString(e.PrimaryKey.Fingerprint))
+	fingerprint := fingerprintOf(e)
 	if e.PrivateKey == nil {
 		return PGPKey{}, fmt.Errorf("OpenPGP key %s: only its public half is there", fingerprint)
 	}
@@ -81,11 +81,15 @@ func (PGPKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Redacted) }
 // MarshalJSON always fails with ErrSecretEncode.
 func (PGPKey) MarshalJSON() ([]byte, error) { return nil, ErrSecretEncode }
 
+func fingerprintOf(e *openpgp.Entity) string {
+	return strings.ToUpper(hex.EncodeToString(e.PrimaryKey.Fingerprint))
+}
+
 // openPGP opens an armored message in this process; no gpg is run.
-func openPGP(keys []PGPKey, message []byte) ([]byte, error) {
+func openPGP(keys []PGPKey, message []byte) (key []byte, by string, err error) {
 	block, err := armor.Decode(bytes.NewReader(message))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	ring := make(openpgp.EntityList, len(keys))
 	for i, k := range keys {
@@ -93,9 +97,13 @@ func openPGP(keys []PGPKey, message []byte) ([]byte, error) {
 	}
 	m, err := openpgp.ReadMessage(block.Body, ring, nil, nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return io.ReadAll(io.LimitReader(m.UnverifiedBody, dataKeyBytes+1))
+	if with := m.DecryptedWith.Entity; with != nil {
+		by = "pgp " + fingerprintOf(with)
+	}
+	key, err = io.ReadAll(io.LimitReader(m.UnverifiedBody, dataKeyBytes+1))
+	return key, by, err
 }
 
 // digestOf is the same for the same texts in any order.

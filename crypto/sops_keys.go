@@ -34,38 +34,60 @@ var errUnsupportedKey = errors.New("unsupported kind of key")
 // kind of key and, for KMS and Vault, the address that would be called: those
 // are refused here, before any network use. It never falls back to keys of the
 // environment.
-type localKeys struct{ ring Keyring }
+type localKeys struct {
+	ring   Keyring
+	opened *[]string // fingerprints of the keys that opened something; nil where nobody asks
+}
 
 func (s localKeys) Decrypt(_ context.Context, req *keyservice.DecryptRequest) (*keyservice.DecryptResponse, error) {
 	var key []byte
+	var by string
 	var err error
 	switch req.Key.KeyType.(type) {
 	case *keyservice.Key_AgeKey:
-		key, err = openAge(s.ring.Identities, req.Ciphertext)
+		key, by, err = openAge(s.ring.Identities, req.Ciphertext)
 	case *keyservice.Key_PgpKey:
-		key, err = openPGP(s.ring.PGPKeys, req.Ciphertext)
+		key, by, err = openPGP(s.ring.PGPKeys, req.Ciphertext)
 	default:
 		err = errUnsupportedKey
 	}
 	if err != nil {
 		return nil, err
 	}
+	if s.opened != nil {
+		*s.opened = append(*s.opened, by)
+	}
 	return &keyservice.DecryptResponse{Plaintext: key}, nil
 }
 
-func openAge(identities []Identity, message []byte) ([]byte, error) {
+func openAge(identities []Identity, message []byte) (key []byte, by string, err error) {
 	if len(identities) == 0 {
-		return nil, ErrNoIdentity
+		return nil, "", ErrNoIdentity
 	}
 	ids := make([]age.Identity, len(identities))
 	for i, id := range identities {
-		ids[i] = id.age()
+		ids[i] = telling{id.age(), func() { by = id.Recipient().Fingerprint() }}
 	}
 	r, err := age.Decrypt(armor.NewReader(bytes.NewReader(message)), ids...)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return io.ReadAll(io.LimitReader(r, dataKeyBytes+1))
+	key, err = io.ReadAll(io.LimitReader(r, dataKeyBytes+1))
+	return key, by, err
+}
+
+// telling is an identity that says when it opened something.
+type telling struct {
+	age.Identity
+	opened func()
+}
+
+func (t telling) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	key, err := t.Identity.Unwrap(stanzas)
+	if err == nil {
+		t.opened()
+	}
+	return key, err
 }
 
 func (localKeys) Encrypt(_ context.Context, req *keyservice.EncryptRequest) (*keyservice.EncryptResponse, error) {

@@ -20,6 +20,8 @@ type Leaf struct {
 	// Place identifies the leaf within its unit, whatever the file is called.
 	Place   string
 	Binding Binding // of its unit; "" where that carries none
+	// OpenedBy are the fingerprints of the keys that opened its unit.
+	OpenedBy []string
 	// ObjectKind is the kind of the Kubernetes object that the leaf was sealed in,
 	// with its group: Secret, Deployment.apps. It is "" where the leaf stood in none,
 	// or where no MAC says that it was this one.
@@ -45,6 +47,7 @@ type openUnit struct {
 	full    sops.TreeBranches // decrypted
 	sealed  map[string]int    // place → index in Leaves
 	binding Binding
+	opened  []string // fingerprints of the keys
 	// authentic says that the MAC covers also what is not sealed.
 	authentic bool
 }
@@ -115,7 +118,8 @@ func (f *SOPSFile) Plain() (Secret, error) {
 // open opens one sealed unit.
 func (f *SOPSFile) open(u unit, req OpenRequest) error {
 	tree := u.tree
-	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys}.clients(), sops.DefaultDecryptionOrder)
+	var opened []string
+	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys, &opened}.clients(), sops.DefaultDecryptionOrder)
 	if err != nil || len(dataKey) != dataKeyBytes {
 		wanted, supported := wantedKeys(tree.Metadata)
 		return &NoKeyError{Groups: groupsNeeded(tree.Metadata), Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
@@ -139,7 +143,7 @@ func (f *SOPSFile) open(u unit, req OpenRequest) error {
 		}
 		f.Unverified = err
 	}
-	o := openUnit{sealed: map[string]int{}, full: tree.Branches, authentic: err == nil && !tree.Metadata.MACOnlyEncrypted}
+	o := openUnit{opened: opened, sealed: map[string]int{}, full: tree.Branches, authentic: err == nil && !tree.Metadata.MACOnlyEncrypted}
 	if err := f.collect(&o, before); err != nil {
 		return err
 	}
@@ -206,7 +210,7 @@ func (f *SOPSFile) collect(u *openUnit, before map[string]string) error {
 		return v
 	})
 	for i := range f.Leaves[first:] {
-		f.Leaves[first+i].Binding = u.binding
+		f.Leaves[first+i].Binding, f.Leaves[first+i].OpenedBy = u.binding, u.opened
 	}
 	return bindErr
 }
@@ -228,6 +232,20 @@ func kindOf(b sops.TreeBranch) string {
 		return kind + "." + group
 	}
 	return kind
+}
+
+// OpenedBy lists the fingerprints of the keys that opened the file's units, without
+// repetition.
+func (f *SOPSFile) OpenedBy() []string {
+	var out []string
+	for _, u := range f.units {
+		for _, k := range u.opened {
+			if !slices.Contains(out, k) {
+				out = append(out, k)
+			}
+		}
+	}
+	return out
 }
 
 // Bindings lists those of the file's units, without repetition.

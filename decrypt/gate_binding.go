@@ -30,7 +30,7 @@ func (g *gate) allowed(u *unstructured.Unstructured, origins []origin) bool {
 	base, _ := BaseName(name)
 	for _, o := range origins {
 		if o.binding == "" {
-			if g.masked.policy.Binding != BindingRequired {
+			if g.masked.policy.Binding != BindingRequired || o.own {
 				return true
 			}
 			continue

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -46,12 +47,13 @@ type Masker struct {
 	values   *values
 	problems []Problem
 	warnings []Problem
+	opened   map[string]int // files by the fingerprint of the key
 	fatal    error
 }
 
 // NewMasker begins a pass.
 func NewMasker(c MaskerConfig) *Masker {
-	m := &Masker{opener: opener{digester: c.Digester, policy: c.Policy, cache: c.Cache}, tree: c.Tree, keys: c.Keys, files: map[string][]byte{}, values: newValues()}
+	m := &Masker{opener: opener{digester: c.Digester, policy: c.Policy, cache: c.Cache}, tree: c.Tree, keys: c.Keys, files: map[string][]byte{}, values: newValues(), opened: map[string]int{}}
 	if m.cache == nil {
 		m.cache = NewCache()
 	}
@@ -69,6 +71,14 @@ func (m *Masker) Problems() []Problem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.problems)
+}
+
+// Opened counts the files that were read, by the fingerprint of the key that opened
+// them.
+func (m *Masker) Opened() map[string]int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.opened)
 }
 
 // Warnings lists the files that were opened although their MAC could not be
@@ -158,6 +168,9 @@ func (m *Masker) mask(name string, raw []byte) ([]byte, error) {
 	}
 	if f.unverified != nil {
 		m.warnings = append(m.warnings, Problem{File: name, Reason: reasonOf(f.unverified), Err: f.unverified})
+	}
+	for _, k := range f.openedBy {
+		m.opened[k]++
 	}
 	f.addTo(m.values, name)
 	return f.masked, nil

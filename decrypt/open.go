@@ -21,6 +21,7 @@ type openedFile struct {
 	leaves     []openedLeaf
 	whole      func() (wholeContent, error) // made when it is asked for
 	unverified error
+	openedBy   []string      // fingerprints of keys
 	forged     *ForgeryError // where it holds text of a placeholder's shape; without the name
 	err        error         // why it does not open; crypto.ErrNotSOPS for one that is not sealed
 }
@@ -61,7 +62,7 @@ func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
 	if err != nil {
 		return &openedFile{err: err}
 	}
-	out := &openedFile{unverified: file.Unverified, whole: sync.OnceValues(func() (wholeContent, error) {
+	out := &openedFile{unverified: file.Unverified, openedBy: file.OpenedBy(), whole: sync.OnceValues(func() (wholeContent, error) {
 		plain, err := file.Plain()
 		if err != nil {
 			return wholeContent{}, err
@@ -87,7 +88,7 @@ func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
 		}
 		token := o.digester.opened(leaf)
 		out.leaves = append(out.leaves, openedLeaf{token: token, kind: leaf.Kind, text: leaf.Text,
-			from: origin{path: leaf.Path, binding: leaf.Binding, objectKind: leaf.ObjectKind}})
+			from: origin{path: leaf.Path, binding: leaf.Binding, objectKind: leaf.ObjectKind, own: o.own(leaf.OpenedBy)}})
 		return token + end
 	})
 	if len(out.leaves) == 0 && out.err == nil {
@@ -95,6 +96,11 @@ func (o *opener) openNow(raw []byte, format crypto.Format) *openedFile {
 	}
 	out.maskedSum = sha256.Sum256(out.masked)
 	return out
+}
+
+// own reports whether all of the keys are the tenant's own.
+func (o *opener) own(keys []string) bool {
+	return len(keys) > 0 && !slices.ContainsFunc(keys, func(k string) bool { return !o.ring.Own[k] })
 }
 
 // maskComments gives a file of which only comments are sealed a placeholder in a
@@ -109,7 +115,7 @@ func (o *opener) maskComments(out *openedFile, file *crypto.SOPSFile) error {
 		leaf.Binding = b
 	}
 	token := o.digester.opened(leaf)
-	out.leaves = append(out.leaves, openedLeaf{token: token, text: crypto.NewSecretString(""), from: origin{path: "comments", binding: leaf.Binding}})
+	out.leaves = append(out.leaves, openedLeaf{token: token, text: crypto.NewSecretString(""), from: origin{path: "comments", binding: leaf.Binding, own: o.own(file.OpenedBy())}})
 	out.masked = slices.Concat([]byte("# "+token+"\n"), out.masked)
 	return nil
 }

@@ -34,14 +34,15 @@ func (g *gate) pasted(field, key, text string) (placeholder string, ok bool) {
 		return "", true
 	}
 	leaf := crypto.Leaf{Kind: "str", Place: "pasted\x00" + field, Text: content.plain}
+	own := g.masked.own(f.openedBy)
 	for _, b := range f.bindings() { // each of its units has one of its own
-		if from := []origin{{file: g.object, path: field, binding: b}}; !g.allowed(g.rendered, from) {
+		if from := []origin{{file: g.object, path: field, binding: b, own: own}}; !g.allowed(g.rendered, from) {
 			g.refuseBinding(g.rendered, field, from)
 			return "", true
 		}
 		leaf.Binding = b
 	}
 	token := g.masked.digester.opened(leaf)
-	g.masked.values.add(token, leaf.Kind, leaf.Text, origin{file: g.object, path: field, binding: leaf.Binding})
+	g.masked.values.add(token, leaf.Kind, leaf.Text, origin{file: g.object, path: field, binding: leaf.Binding, own: own})
 	return base64.StdEncoding.EncodeToString([]byte(token)), true
 }

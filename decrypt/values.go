@@ -18,6 +18,8 @@ type origin struct {
 	binding crypto.Binding
 	// objectKind is that of the object that the leaf was sealed in.
 	objectKind string
+	// own says that only keys of this tenant alone opened it.
+	own bool
 }
 
 // values remembers what the tokens of one pass stand for.

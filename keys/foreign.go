@@ -26,6 +26,7 @@ const (
 
 // foreignKeys only open: nothing is sealed to them, and they are not published.
 type foreignKeys struct {
+	own          bool // they belong to one tenant alone
 	identities   []crypto.Identity
 	pgp          []crypto.PGPKey
 	certificates []crypto.CertificateKey
@@ -36,6 +37,7 @@ func (s Store) loadForeign(ctx context.Context) (out foreignKeys, err error) {
 		if err := s.loadDecryptionSecret(ctx, &out); err != nil {
 			return foreignKeys{}, err
 		}
+		out.own = s.OwnDecryption
 	}
 	for _, ns := range s.SealedSecretsFrom {
 		found, err := s.loadSealedSecretsKeys(ctx, ns)

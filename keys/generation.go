@@ -114,7 +114,20 @@ func (r *Ring) Keyring() crypto.Keyring {
 	for _, g := range r.Generations {
 		out.Identities = append(out.Identities, g.Identity)
 	}
+	shared := map[string]bool{} // a tenant who holds the agent's key does not own it
+	for _, id := range out.Identities {
+		shared[id.Recipient().Fingerprint()] = true
+	}
 	out.Identities = append(out.Identities, r.foreign.identities...)
+	if r.foreign.own {
+		out.Own = map[string]bool{}
+		for _, id := range r.foreign.identities {
+			out.Own[id.Recipient().Fingerprint()] = !shared[id.Recipient().Fingerprint()]
+		}
+		for _, k := range r.foreign.pgp {
+			out.Own["pgp "+k.Fingerprint()] = true
+		}
+	}
 	return out
 }
 

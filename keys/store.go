@@ -34,6 +34,8 @@ type Store struct {
 	DecryptionNamespace string
 	// DecryptionClient reads DecryptionSecret: Client, if it is nil.
 	DecryptionClient kubernetes.Interface
+	// OwnDecryption says that the keys of DecryptionSecret belong to one tenant alone.
+	OwnDecryption bool
 	// SealedSecretsFrom are namespaces whose sealed-secrets key Secrets open
 	// SealedSecrets too.
 	SealedSecretsFrom []string

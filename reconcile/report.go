@@ -75,7 +75,8 @@ type Report struct {
 	// failure.
 	Pending []apply.Failure
 
-	Failures     []error // each a *StageError
+	Failures     []error        // each a *StageError
+	Opened       map[string]int // files by the fingerprint of the key that opened them
 	Warnings     []string
 	PruneBlocked string
 }

@@ -180,7 +180,7 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 	stop = timed(Gate)
 	gated := masker.Pass().Gate(objects)
 	stop()
-	r.Objects = len(objects)
+	r.Objects, r.Opened = len(objects), masker.Opened()
 	r.addGated(gated, masker.Problems(), masker.Warnings())
 	s.apply(ctx, r, commit.Hash, gated, masker.Problems(), timed)
 }

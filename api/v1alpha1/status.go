@@ -27,8 +27,7 @@ type SyncStatus struct {
 	// +optional
 	Objects ObjectCounts `json:"objects,omitzero"`
 
-	// Keys count, for each key by its public fingerprint, the sealed files and
-	// SealedSecrets that it opened.
+	// Keys count, for each key by its public fingerprint, the SOPS files that it opened.
 	// +optional
 	// +listType=map
 	// +listMapKey=fingerprint
@@ -93,7 +92,7 @@ type ObjectCounts struct {
 
 // KeyCount is how much a key opened.
 type KeyCount struct {
-	// Fingerprint: an age recipient, an OpenPGP fingerprint, or that of a certificate.
+	// Fingerprint: an age recipient, or "pgp" and an OpenPGP fingerprint.
 	Fingerprint string `json:"fingerprint"`
 	Files       int32  `json:"files"`
 }
