@@ -34,18 +34,8 @@ const sealedSecretsManager = "controller"
 // the body, sent again, removes what git does not name. It returns what it took
 // over from, nothing where there was nothing to do.
 func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMetadata, body crypto.Secret) (after *metav1.PartialObjectMetadata, from []string, requests int, err error) {
-	ours := -1
-	var theirs []int
 	fields := m.GetManagedFields()
-	for i, f := range fields {
-		switch {
-		case f.Subresource != "" || f.FieldsV1 == nil:
-		case isOurs(f, r.Owner.fieldManager()):
-			ours = i
-		case slices.Contains(predecessors, f.Manager), strings.HasPrefix(f.Manager, managerPrefix), f.Manager == sealedSecretsManager && isSecret(d.ID) && ownedBySealedSecret(m):
-			theirs = append(theirs, i)
-		}
-	}
+	ours, theirs := r.predecessorsOf(d.ID, m)
 	if ours < 0 || len(theirs) == 0 {
 		return m, nil, 0, nil
 	}
@@ -59,11 +49,8 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 			return m, nil, 0, err
 		}
 		union = union.Union(set)
-		if !slices.Contains(from, fields[i].Manager) {
-			from = append(from, fields[i].Manager)
-		}
 	}
-	slices.Sort(from)
+	from = managersOf(fields, theirs)
 	raw, err := union.ToJSON()
 	if err != nil {
 		return m, nil, 0, errors.New("its field ownership can not be written")
@@ -81,11 +68,37 @@ func (r *Runner) adopt(ctx context.Context, d Desired, m *metav1.PartialObjectMe
 	if err := r.setOwnership(ctx, d.kind.resource, d.ID, m, next); err != nil {
 		return m, nil, 1, err
 	}
-	after, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
+	again, err := r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
 	if err != nil {
 		return m, nil, 2, refused(err, d.Object.CarriesPlaintext())
 	}
-	return after, from, 2, nil
+	return again.PartialObjectMetadata, from, 2, nil
+}
+
+// predecessorsOf finds our entry of the managedFields, -1 if there is none, and those
+// that are to be taken over.
+func (r *Runner) predecessorsOf(id ID, m metav1.Object) (ours int, theirs []int) {
+	ours = -1
+	for i, f := range m.GetManagedFields() {
+		switch {
+		case f.Subresource != "" || f.FieldsV1 == nil:
+		case isOurs(f, r.Owner.fieldManager()):
+			ours = i
+		case slices.Contains(predecessors, f.Manager), strings.HasPrefix(f.Manager, managerPrefix), f.Manager == sealedSecretsManager && isSecret(id) && ownedBySealedSecret(m):
+			theirs = append(theirs, i)
+		}
+	}
+	return ours, theirs
+}
+
+// managersOf names the managers of these entries, each once.
+func managersOf(fields []metav1.ManagedFieldsEntry, which []int) []string {
+	var out []string
+	for _, i := range which {
+		out = append(out, fields[i].Manager)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // setOwnership replaces an object's managedFields and makes further changes, if
@@ -119,4 +132,13 @@ func takingOver(reason string, from []string) string {
 		return reason
 	}
 	return reason + "; taken over from " + strings.Join(from, ", ")
+}
+
+// adopting is the step for an object that turned out to be in the cluster already.
+func (s Step) adopting(from []string) Step {
+	s.Action = Adopt
+	if len(from) == 0 {
+		s.Reason += "; it was there already"
+	}
+	return s
 }

@@ -1,6 +1,8 @@
 package apply
 
 import (
+	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 )
@@ -93,5 +96,65 @@ func TestObjectsThatAskForItAreLeftAlone(t *testing.T) {
 		if _, err := cms.Get(t.Context(), name, metav1.GetOptions{}); apierrors.IsNotFound(err) != gone {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What was made by this very request is created, whoever writes it at once; what was
+// there is adopted.
+func TestWhatIsAdoptedIsToldFromWhatIsCreated(t *testing.T) {
+	t.Parallel()
+	p := newPlayer(t, false)
+	p.mutating(func(u *unstructured.Unstructured) { set(u, "webhook", "metadata", "annotations", "written-by") })
+	p.run.Cluster = p.through(func(rt http.RoundTripper) roundTrip {
+		return func(r *http.Request) (*http.Response, error) {
+			resp, err := rt.RoundTrip(r)
+			if err == nil && r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/deployments/d") { // a controller is quicker than the answer
+				err = errors.Join(patch("Deployment/d", `{"metadata":{"annotations":{"deployment.kubernetes.io/revision":"1"}},"spec":{"progressDeadlineSeconds":9}}`)(p), p.status("Deployment/d", `{"status":{"replicas":1}}`))
+			}
+			return resp, err
+		}
+	})
+	p.play(story{
+		{meanwhile: all(create(configMaps("there=1", "old=1")), patchAs("kubectl", "ConfigMap/old", types.ApplyPatchType, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old}\ndata: {v: '1'}")),
+			git:     scaled + "---\n" + configMaps("there=1", "old=1", "new=1"),
+			done:    "create Deployment/d, adopt ConfigMap/there, adopt ConfigMap/old, create ConfigMap/new",
+			reasons: []string{"new in git", "new in git; it was there already", "new in git; taken over from kubectl", "new in git"}},
+	})
+}
+
+func (p *player) status(ref, body string) error {
+	r, name, err := p.at(ref)
+	if err != nil {
+		return err
+	}
+	_, err = r.Patch(p.t.Context(), name, types.MergePatchType, []byte(body), metav1.PatchOptions{FieldManager: "kube-controller-manager"}, "status")
+	return err
+}
+
+func TestAPreviewSaysWhatIsAdopted(t *testing.T) {
+	t.Parallel()
+	p := newPlayer(t, false)
+	if err := all(create(configMaps("there=1")), patchAs("kubectl", "ConfigMap/old", types.ApplyPatchType, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: old}\ndata: {v: '1'}"))(p); err != nil {
+		t.Fatal(err)
+	}
+	p.mustApply(configMaps("known=1"))
+	if err := otherSync(configMaps("claimed=1"), "")(p); err != nil {
+		t.Fatal(err)
+	}
+	previews, err := p.run.Previews(t.Context(), NewPlan(p.input(configMaps("known=2", "there=1", "old=2", "new=1", "claimed=1"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, v := range previews {
+		got = append(got, string(v.Action)+" "+short(v.ID)+": "+v.Reason)
+		var claimed *ClaimedError
+		if (v.ID.Name == "claimed") != errors.As(v.Refused, &claimed) {
+			t.Errorf("%s is refused: %v", v.ID, v.Refused)
+		}
+	}
+	want := []string{"change ConfigMap/known: changed in git", "adopt ConfigMap/there: new in git; it was there already", "adopt ConfigMap/old: new in git; taken over from kubectl", "create ConfigMap/new: new in git", "create ConfigMap/claimed: new in git"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
 	}
 }

@@ -29,6 +29,7 @@ const (
 	argoWave      = "argocd.argoproj.io/sync-wave"
 
 	enabled, disabled = "enabled", "disabled"
+	ifNotPresent      = "IfNotPresent"
 )
 
 // argoOption reports whether one of the options is set; they are separated by
@@ -75,7 +76,7 @@ func (r *Runner) leftAlone(ctx context.Context, d Desired) (yes, never bool, req
 	switch {
 	case neverWritten(m):
 		return true, true, 0, nil
-	case ssa(m) != "IfNotPresent":
+	case ssa(m) != ifNotPresent:
 		return false, false, 0, nil
 	}
 	_, err = r.Cluster.get(ctx, d.kind.resource, d.ID)

@@ -69,7 +69,7 @@ func (d *Drift) suspect(gk schema.GroupKind, l *metav1.PartialObjectMetadataList
 	there := map[ID]bool{}
 	for i := range l.Items {
 		m := &l.Items[i]
-		id := ID{gk.Group, gk.Kind, m.GetNamespace(), m.GetName()}
+		id := idOf(gk, m)
 		there[id] = true
 		e, known := d.entries[id]
 		if known && e.Phase == Applied && !older(m.GetResourceVersion(), e.resourceVersion) {
@@ -78,9 +78,7 @@ func (d *Drift) suspect(gk schema.GroupKind, l *metav1.PartialObjectMetadataList
 			}
 		}
 	}
-	for id, e := range d.entries {
-		if id.GroupKind() == gk && e.Phase == Applied && !there[id] && !older(l.ResourceVersion, e.resourceVersion) {
-			into[id] = suspect{e.Evidence, notThere}
-		}
+	for _, id := range d.missing(gk, there, l.ResourceVersion) {
+		into[id] = suspect{d.entries[id].Evidence, notThere}
 	}
 }

@@ -18,37 +18,41 @@ import (
 
 // send applies a body, and returns what of it was accepted in the end.
 //
-// What this Sync never applied before, or what may be another's by now, is sent without force first: every Sync owns
-// its label on an object with another value, so that of another one answers with a
-// conflict, at no request more than a new object costs. Conflicts with anybody else
-// are overruled, but for the fields that they may take over.
-func (r *Runner) send(ctx context.Context, d Desired, step Step, e Entry, body crypto.Secret) (m *metav1.PartialObjectMetadata, sent crypto.Secret, requests int, err error) {
+// What this Sync never applied before, or what may be another's by now, is sent
+// without force first: every Sync owns its label on an object with another value, so
+// that of another one answers with a conflict, at no request more than a new object
+// costs. Conflicts with anybody else are overruled, but for the fields that they may
+// take over.
+func (r *Runner) send(ctx context.Context, d Desired, step Step, e Entry, body crypto.Secret) (a answer, sent crypto.Secret, requests int, err error) {
 	isNew := e.Evidence.UID == ""
 	yields := len(d.ignored) > 0 || hasReplicas(d) && (isNew || r.Drift.mayBeScaled(d.ID))
 	if yields && !isNew {
 		requests++
 		if body, err = r.yield(ctx, d, e, body); err != nil {
-			return nil, body, requests, err
+			return a, body, requests, err
 		}
 	}
+	relabelled := ""
 	if isNew || step.mayBeAnothers() {
 		requests++
-		m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), false)
+		a, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), false)
 		if !apierrors.IsConflict(err) {
-			return m, body, requests, err
+			return a, body, requests, err
 		}
-		if other := claimedBy(err, r.Owner.fieldManager()); other != "" {
-			return nil, body, requests, &ClaimedError{By: other}
+		relabelled = labelledBy(err, r.Owner.fieldManager())
+		if other, is := syncOf(relabelled); is {
+			return a, body, requests, &ClaimedError{By: other}
 		}
 	}
 	if yields && isNew {
 		requests++
 		if body, err = r.yield(ctx, d, e, body); err != nil {
-			return nil, body, requests, err
+			return a, body, requests, err
 		}
 	}
-	m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
-	return m, body, requests + 1, err
+	a, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true)
+	a.relabelled = relabelled
+	return a, body, requests + 1, err
 }
 
 // mayBeAnothers reports whether the object that the step is about may have another
@@ -66,12 +70,29 @@ func (e *ClaimedError) Error() string {
 
 const managerPrefix = "gitseal."
 
+// syncOf names the Sync whose field manager it is.
+func syncOf(manager string) (name string, is bool) {
+	name, is = strings.CutPrefix(manager, managerPrefix)
+	return strings.Replace(name, ".", "/", 1), is // a namespace has no dots
+}
+
+// claimedBy names the other Sync that owns the label of an object, or "".
+func claimedBy(m metav1.Object, own string) string {
+	for _, f := range m.GetManagedFields() {
+		if other, is := syncOf(f.Manager); is && f.Manager != own && owns(m, f.Manager, labelPath) {
+			return other
+		}
+	}
+	return ""
+}
+
 // conflictWith is how the API server names the other owner of a field
 // (structured-merge-diff, merge.Conflict).
 var conflictWith = regexp.MustCompile(`^conflict with "([^"]+)"`)
 
-// claimedBy names the Sync that owns the label, or "".
-func claimedBy(err error, own string) string {
+// labelledBy names the other manager who owns the label, or "". Of several, with the
+// same value, another Sync is the one that counts.
+func labelledBy(err error, own string) (manager string) {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || status.Status().Details == nil {
 		return ""
@@ -81,11 +102,11 @@ func claimedBy(err error, own string) string {
 		if match == nil || !strings.HasSuffix(c.Field, SyncLabel) || match[1] == own {
 			continue
 		}
-		if sync, ours := strings.CutPrefix(match[1], managerPrefix); ours {
-			return strings.Replace(sync, ".", "/", 1) // a namespace has no dots
+		if _, is := syncOf(match[1]); is || manager == "" {
+			manager = match[1]
 		}
 	}
-	return ""
+	return manager
 }
 
 // release gives an object up without deleting it: our label and the ownership of
@@ -119,8 +140,13 @@ func ownsAnnotation(m metav1.Object, manager, annotation string) bool {
 }
 
 func owns(m metav1.Object, manager string, path fieldpath.Path) bool {
+	return ownedBy(m, path, func(f metav1.ManagedFieldsEntry) bool { return f.Manager == manager })
+}
+
+// ownedBy reports whether one of these managers' entries has the field.
+func ownedBy(m metav1.Object, path fieldpath.Path, these func(metav1.ManagedFieldsEntry) bool) bool {
 	return slices.ContainsFunc(m.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
-		if f.Manager != manager || f.FieldsV1 == nil {
+		if !these(f) || f.FieldsV1 == nil {
 			return false
 		}
 		set, err := fieldSet(f)

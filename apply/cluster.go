@@ -3,7 +3,6 @@ package apply
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -49,6 +48,7 @@ func Connect(cfg *rest.Config) (*Cluster, error) {
 	cfg.QPS = -1
 	// Warnings of admission policies and webhooks can quote what was sent.
 	cfg.WarningHandler, cfg.WarningHandlerWithContext = rest.NoWarnings{}, nil
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper { return noting{rt} })
 	return connect(cfg, nil)
 }
 
@@ -119,9 +119,17 @@ func (c *Cluster) labelled(r schema.GroupVersionResource, owner Owner) metadata.
 	return c.in(r, owner.Within)
 }
 
+// whole is where objects are read as a whole, not their metadata only.
+func (c *Cluster) whole(r schema.GroupVersionResource, namespace string) dynamic.ResourceInterface {
+	if namespace == "" {
+		return c.dynamic.Resource(r)
+	}
+	return c.dynamic.Resource(r).Namespace(namespace)
+}
+
 // apply sends one body by server-side apply and returns the object's metadata;
 // force overrules others who own fields of it.
-func (c *Cluster) apply(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string, force bool) (*metav1.PartialObjectMetadata, error) {
+func (c *Cluster) apply(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, manager string, force bool) (answer, error) {
 	return c.patch(ctx, r, id, body, metav1.PatchOptions{FieldManager: manager, Force: ptr.To(force)})
 }
 
@@ -133,10 +141,38 @@ func (c *Cluster) dryRun(ctx context.Context, r schema.GroupVersionResource, id 
 
 // patch runs under a logger that drops everything: client-go logs bodies at high
 // verbosity.
-func (c *Cluster) patch(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, o metav1.PatchOptions) (*metav1.PartialObjectMetadata, error) {
+func (c *Cluster) patch(ctx context.Context, r schema.GroupVersionResource, id ID, body crypto.Secret, o metav1.PatchOptions) (answer, error) {
 	ctx, cancel := context.WithTimeout(klog.NewContext(ctx, klog.Logger{}), requestTimeout)
 	defer cancel()
-	return c.in(r, id.Namespace).Patch(ctx, id.Name, types.ApplyPatchType, body.Reveal(), o)
+	var code int
+	m, err := c.in(r, id.Namespace).Patch(context.WithValue(ctx, statusCode{}, &code), id.Name, types.ApplyPatchType, body.Reveal(), o)
+	return answer{PartialObjectMetadata: m, created: code == http.StatusCreated}, err
+}
+
+// answer is what the API server says to an apply.
+type answer struct {
+	*metav1.PartialObjectMetadata
+	// created by this very request, as the HTTP status says. Nothing in the object
+	// would: webhooks and controllers may have written it at once.
+	created bool
+	// relabelled names who had given our label another value, where the answer to a try
+	// without force said so.
+	relabelled string
+}
+
+// statusCode is where the context of a request has room for the HTTP status of its answer.
+type statusCode struct{}
+
+// noting keeps the HTTP status, which the clients do not return.
+type noting struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := n.RoundTripper.RoundTrip(r)
+	if code, wanted := r.Context().Value(statusCode{}).(*int); wanted && err == nil {
+		*code = resp.StatusCode
+	}
+	return resp, err
 }
 
 func (c *Cluster) get(ctx context.Context, r schema.GroupVersionResource, id ID) (*metav1.PartialObjectMetadata, error) {
@@ -217,39 +253,4 @@ func refused(err error, secret bool) error {
 		e.Text = s.Message
 	}
 	return e
-}
-
-// waitEstablished waits until a CRD that was just applied is served. A CRD
-// that its author got wrong never is, so the wait is bounded.
-func (c *Cluster) waitEstablished(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	path := "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/" + name
-	for {
-		b, err := c.client.Discovery().RESTClient().Get().AbsPath(path).DoRaw(ctx)
-		if err != nil {
-			return refused(err, false)
-		}
-		var crd struct {
-			Status struct {
-				Conditions []struct{ Type, Status, Message string }
-			}
-		}
-		if err := json.Unmarshal(b, &crd); err != nil {
-			return fmt.Errorf("read CRD %s: %w", name, err)
-		}
-		for _, cond := range crd.Status.Conditions {
-			if cond.Type == "Established" && cond.Status == "True" {
-				return nil
-			}
-			if cond.Type == "NamesAccepted" && cond.Status == "False" {
-				return fmt.Errorf("names of CRD %s were not accepted: %s", name, cond.Message)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("CRD %s was not established in %s", name, requestTimeout)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }

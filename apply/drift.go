@@ -113,7 +113,22 @@ func (d *Drift) see(id ID, s sighting) {
 		d.flag(id, notThere)
 		return
 	}
-	d.judge(id, e, s.metadata)
+	if why := d.differs(e, s.metadata); why != "" {
+		d.flag(id, why)
+	}
+}
+
+// missing are the objects that a list of their kind, of this version, should have had.
+// The caller holds mu.
+func (d *Drift) missing(gk schema.GroupKind, there map[ID]bool, resourceVersion string) []ID {
+	var out []ID
+	for id, e := range d.entries {
+		_, flying := d.flight[id]
+		if id.GroupKind() == gk && e.Phase == Applied && !there[id] && !flying && !older(resourceVersion, e.resourceVersion) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // hold notes an object that asks in the cluster not to be written, and reports
@@ -211,31 +226,22 @@ func (d *Drift) forget(left func(ID) bool) {
 	maps.DeleteFunc(d.scaled, func(id ID, _ bool) bool { return left(id) })
 }
 
-// judge compares what the cluster shows with what we know. The caller holds mu.
-func (d *Drift) judge(id ID, e Entry, m *metav1.PartialObjectMetadata) {
-	if why := d.differs(e, m); why != "" {
-		d.flag(id, why)
-	}
-}
-
 // differs says how the cluster differs from our last apply, or "".
 func (d *Drift) differs(e Entry, m *metav1.PartialObjectMetadata) string {
-	if m.GetDeletionTimestamp() != nil {
-		return "" // a DELETED event follows
-	}
-	if e.Evidence.holds(m, d.owner.fieldManager(), e.Ignored) {
-		return ""
-	}
-	why := "its fields were changed in the cluster"
 	switch {
+	case m.GetDeletionTimestamp() != nil: // a DELETED event follows
+		return ""
+	case e.Once: // it is there, and the rest is others'
+		return ""
+	case e.Evidence.holds(m, d.owner.fieldManager(), e.Ignored):
+		return ""
 	case string(m.GetUID()) != e.Evidence.UID:
-		why = madeAnew
-	default:
-		if who := foreignManager(m, d.owner.fieldManager()); who != "" {
-			why = fmt.Sprintf("it was changed in the cluster, last by %q", who)
-		}
+		return madeAnew
 	}
-	return why
+	if who := foreignManager(m, d.owner.fieldManager()); who != "" {
+		return fmt.Sprintf("it was changed in the cluster, last by %q", who)
+	}
+	return "its fields were changed in the cluster"
 }
 
 func (d *Drift) flag(id ID, why string) {

@@ -61,7 +61,7 @@ func ourFields(f metav1.ManagedFieldsEntry, ignored string) (fields []byte, hasR
 	if err != nil {
 		return raw, false
 	}
-	set = set.RecursiveDifference(Entry{Ignored: ignored}.ignoredSet())
+	set = set.RecursiveDifference(ignoredSet(ignored))
 	hasReplicas = set.Has(replicasPath)
 	set = set.Difference(fieldpath.NewSet(replicasPath))
 	if b, err := set.ToJSON(); err == nil {

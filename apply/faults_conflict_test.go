@@ -145,7 +145,7 @@ func TestAWriterInTheMiddleOfATakeoverDoesNotSpoilIt(t *testing.T) {
 			}
 			_, err = r.Patch(p.t.Context(), name, types.ApplyPatchType, []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {v: old, gone: old}\n"), metav1.PatchOptions{FieldManager: "kustomize-controller"})
 			return err
-		}, git: configMaps("x=1"), done: "create ConfigMap/x", then: all(holds("ConfigMap/x", "data.v=1"), holds("ConfigMap/x", "data.gone="), holds("ConfigMap/x", "metadata.labels.their=own"))},
+		}, git: configMaps("x=1"), done: "adopt ConfigMap/x", then: all(holds("ConfigMap/x", "data.v=1"), holds("ConfigMap/x", "data.gone="), holds("ConfigMap/x", "metadata.labels.their=own"))},
 		{requests: "none"},
 	})
 }
@@ -156,7 +156,7 @@ func TestAWriterInTheMiddleDoesNotBringBackTheOwnerOfASecret(t *testing.T) {
 	p.run.Cluster = p.between(ofType(string(types.MergePatchType)), patch("Secret/s", `{"metadata":{"labels":{"their":"own"}}}`))
 	p.play(story{
 		{meanwhile: create("apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n  namespace: NS\n  ownerReferences: [{apiVersion: bitnami.com/v1alpha1, kind: SealedSecret, name: s, uid: 6a3c3c5e-0000-4000-8000-000000000000}]\n"),
-			git: "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: NS}\nstringData: {v: a}\n", done: "create Secret/s",
+			git: "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: NS}\nstringData: {v: a}\n", done: "adopt Secret/s",
 			then: all(holds("Secret/s", "metadata.ownerReferences="), holds("Secret/s", "metadata.labels.their=own"))},
 		{requests: "none"},
 	})

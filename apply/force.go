@@ -36,46 +36,46 @@ func (r *Runner) forced(d Desired) bool {
 // accepted then. With force the object is deleted and made anew; otherwise the
 // refusal is returned, with what to do where that is known. Errors are safe to
 // print.
-func (r *Runner) recreate(ctx context.Context, d Desired, body crypto.Secret, cause error) (m *metav1.PartialObjectMetadata, requests int, err error) {
+func (r *Runner) recreate(ctx context.Context, d Desired, body crypto.Secret, cause error) (a answer, requests int, err error) {
 	safe := func(err error) error { return refused(err, d.Object.CarriesPlaintext()) }
 	var claimed *ClaimedError
 	if errors.As(cause, &claimed) {
-		return nil, 0, cause
+		return a, 0, cause
 	}
 	var status apierrors.APIStatus
 	if !errors.As(cause, &status) || status.Status().Code != http.StatusUnprocessableEntity || !aboutAField(status.Status()) {
-		return nil, 0, safe(cause)
+		return a, 0, safe(cause)
 	}
 	fixed := unchangeable.MatchString(cause.Error())
 	cause = safe(cause)
 	if neverRecreated(d.ID) && !fixed {
-		return nil, 0, cause
+		return a, 0, cause
 	}
 	if neverRecreated(d.ID) {
-		return nil, 0, &immutableError{cause, "gitseal never makes a " + d.ID.Kind + " anew; where the change is meant, do it by hand"}
+		return a, 0, &immutableError{cause, "gitseal never makes a " + d.ID.Kind + " anew; where the change is meant, do it by hand"}
 	}
 	old, err := r.Cluster.get(ctx, d.kind.resource, d.ID)
 	if err != nil {
-		return nil, 1, cause // it is not there: the object itself is at fault
+		return a, 1, cause // it is not there: the object itself is at fault
 	}
 	if r.tryAsNew(ctx, d) != nil {
-		return nil, 2, cause
+		return a, 2, cause
 	}
 	if !r.forced(d) {
-		return nil, 2, &immutableError{cause, "a field of it can not be changed (it is immutable); the annotation " + forceAnnotation + ": " + enabled + " lets gitseal delete the object and make it anew, and so does --force"}
+		return a, 2, &immutableError{cause, "a field of it can not be changed (it is immutable); the annotation " + forceAnnotation + ": " + enabled + " lets gitseal delete the object and make it anew, and so does --force"}
 	}
 	if err := r.Cluster.delete(ctx, d.kind.resource, d.ID, metav1.Preconditions{UID: ptr.To(old.GetUID())}); err != nil && !apierrors.IsNotFound(err) {
-		return nil, 3, safe(err)
+		return a, 3, safe(err)
 	}
 	n, err := r.awaitGone(ctx, d, old)
 	requests = 3 + n
 	if err != nil {
-		return nil, requests, err
+		return a, requests, err
 	}
-	if m, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true); err != nil {
-		return nil, requests + 1, fmt.Errorf("was deleted to be made anew: %w", safe(err))
+	if a, err = r.Cluster.apply(ctx, d.kind.resource, d.ID, body, r.Owner.fieldManager(), true); err != nil {
+		return a, requests + 1, fmt.Errorf("was deleted to be made anew: %w", safe(err))
 	}
-	return m, requests + 1, nil
+	return a, requests + 1, nil
 }
 
 // unchangeable is how the API server speaks of fields that can not be changed.
@@ -105,6 +105,8 @@ func (r *Runner) tryAsNew(ctx context.Context, d Desired) error {
 func (r *Runner) awaitGone(ctx context.Context, d Desired, old metav1.Object) (requests int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, recreateTimeout)
 	defer cancel()
+	ctx, over := r.waits.begin(ctx)
+	defer over()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		requests++
 		m, err := r.Cluster.get(ctx, d.kind.resource, d.ID)
@@ -118,6 +120,9 @@ func (r *Runner) awaitGone(ctx context.Context, d Desired, old metav1.Object) (r
 		}
 		select {
 		case <-ctx.Done():
+			if cutShort(ctx) {
+				return requests, errNewer
+			}
 			return requests, fmt.Errorf("was deleted to be made anew, but is still there after %s: it waits for its finalizers (%s)", recreateTimeout, strings.Join(old.GetFinalizers(), ", "))
 		case <-time.After(pause):
 		}

@@ -13,14 +13,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 )
 
-// AwaitReady waits until everything that was applied, by the inventory, is ready, as kstatus judges
-// it: a list and a watch for each kind that has a status, and no polling. It returns
-// what is not ready once something has failed for good or the limit is over, and
-// nothing where ctx ended before. Kinds without a status are ready when they are
-// there; Secrets and ConfigMaps are never read.
+// AwaitReady waits until everything that was applied, by the inventory, is ready, as
+// kstatus judges it: by a list and a watch for each kind that has a status or, where the
+// identity may not list or watch it, by getting each object now and then. It returns what
+// is not ready once something has failed for good or the limit is over, and nothing
+// where ctx ended before. Kinds without a status are ready when they are there; Secrets
+// and ConfigMaps are never read.
 func (r *Runner) AwaitReady(ctx context.Context, desired []Desired, inv Inventory, limit time.Duration) []Failure {
 	var written []Desired
 	for _, d := range desired {
@@ -145,11 +145,7 @@ func (h *health) watch(ctx context.Context, c *Cluster, gvr schema.GroupVersionR
 			cancel()
 		}
 	}
-	var all dynamic.ResourceInterface = c.dynamic.Resource(gvr)
-	if h.owner.Within != "" {
-		all = c.dynamic.Resource(gvr).Namespace(h.owner.Within)
-	}
-	follow(watching, all, gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gvr, gk}, note)
+	follow(watching, c.whole(gvr, h.owner.Within), gvr, h.owner, &unstructured.Unstructured{}, &healthStore{h, gvr, gk}, note)
 	h.poll(ctx, c, gvr, gk)
 }
 
@@ -162,11 +158,7 @@ func (h *health) poll(ctx context.Context, c *Cluster, gvr schema.GroupVersionRe
 	for ctx.Err() == nil {
 		var list []any
 		for _, id := range h.of(gk) {
-			var kind dynamic.ResourceInterface = c.dynamic.Resource(gvr)
-			if id.Namespace != "" {
-				kind = c.dynamic.Resource(gvr).Namespace(id.Namespace)
-			}
-			u, err := kind.Get(ctx, id.Name, metav1.GetOptions{})
+			u, err := c.whole(gvr, id.Namespace).Get(ctx, id.Name, metav1.GetOptions{})
 			if err == nil {
 				list = append(list, u)
 				continue
@@ -207,7 +199,7 @@ func (s *healthStore) put(obj any, gone bool) {
 	if !ok {
 		return
 	}
-	id := ID{s.gk.Group, s.gk.Kind, u.GetNamespace(), u.GetName()}
+	id := idOf(s.gk, u)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, wanted := s.state[id]; !wanted {

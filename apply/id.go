@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -20,6 +21,11 @@ func (i ID) String() string {
 
 // GroupKind of the object.
 func (i ID) GroupKind() schema.GroupKind { return schema.GroupKind{Group: i.Group, Kind: i.Kind} }
+
+// idOf names an object of a kind by its metadata.
+func idOf(gk schema.GroupKind, m metav1.Object) ID {
+	return ID{gk.Group, gk.Kind, m.GetNamespace(), m.GetName()}
+}
 
 func compareIDs(a, b ID) int {
 	return cmp.Or(strings.Compare(a.Group, b.Group), strings.Compare(a.Kind, b.Kind),

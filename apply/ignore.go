@@ -27,6 +27,7 @@ type pointer []string
 var (
 	replicas     = pointer{"spec", "replicas"}
 	replicasPath = fieldpath.MakePathOrDie("spec", "replicas")
+	replicasText = replicas.String()
 )
 
 // autoscalers are who sets replicas by the subresource scale: the controller of
@@ -53,6 +54,15 @@ func ParseIgnoreRule(s string) (IgnoreRule, error) {
 	}
 	p, err := parsePointers(m[4])
 	return IgnoreRule{Kind: schema.GroupKind{Group: m[2], Kind: m[1]}, Name: m[3], pointers: p}, err
+}
+
+// ParseIgnoreRules reads several; the error names every one that is wrong.
+func ParseIgnoreRules(texts []string) ([]IgnoreRule, error) {
+	out, errs := make([]IgnoreRule, len(texts)), make([]error, len(texts))
+	for i, text := range texts {
+		out[i], errs[i] = ParseIgnoreRule(text)
+	}
+	return out, errors.Join(errs...)
 }
 
 // parsePointers reads JSON pointers that are separated by commas or white space.
@@ -110,15 +120,24 @@ func (d *Desired) leave(rules []IgnoreRule) {
 
 // leaving is a text of the fields that others may take over.
 func (d Desired) leaving() string {
-	var b strings.Builder
-	for _, p := range d.ignored {
-		for _, step := range p {
-			b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step))
-		}
-		b.WriteString(" ")
+	texts := make([]string, len(d.ignored))
+	for i, p := range d.ignored {
+		texts[i] = p.String()
 	}
-	return strings.TrimSpace(b.String())
+	return strings.Join(texts, " ")
 }
+
+// String is the JSON pointer.
+func (p pointer) String() string {
+	var b strings.Builder
+	for _, step := range p {
+		b.WriteString("/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(step))
+	}
+	return b.String()
+}
+
+// leaves reports whether a text of fields names this one.
+func leaves(leaving, field string) bool { return slices.Contains(strings.Fields(leaving), field) }
 
 // locate finds the field of an object in a set of owned fields. Of a list that the
 // API server keeps as a whole no item is owned alone: the list stands for it, and
@@ -222,7 +241,7 @@ func takenOver(m metav1.Object, manager string, d Desired, e Entry) [][]string {
 		}
 	}
 	isNew := e.Evidence.UID == ""
-	regained := slices.Contains(strings.Fields(e.Leaving), "/spec/replicas") && !strings.Contains(d.leaving()+" ", "/spec/replicas ")
+	regained := leaves(e.Leaving, replicasText) && !leaves(d.leaving(), replicasText)
 	ours := &fieldpath.Set{}
 	for _, f := range m.GetManagedFields() {
 		if f.FieldsV1 == nil || f.Subresource == "status" || isNew && f.Subresource == "" && slices.Contains(predecessors, f.Manager) {
@@ -240,7 +259,7 @@ func takenOver(m metav1.Object, manager string, d Desired, e Entry) [][]string {
 			take(set, d.ignored, &fieldpath.Set{})
 		}
 	}
-	take(e.ignoredSet(), d.ignored, ours)
+	take(ignoredSet(e.Ignored), d.ignored, ours)
 	return out
 }
 
@@ -250,15 +269,7 @@ func scales(f metav1.ManagedFieldsEntry) bool {
 }
 
 // autoscaled reports whether an autoscaler owns the replicas.
-func autoscaled(m metav1.Object) bool {
-	return slices.ContainsFunc(m.GetManagedFields(), func(f metav1.ManagedFieldsEntry) bool {
-		if !scales(f) || f.FieldsV1 == nil {
-			return false
-		}
-		set, err := fieldSet(f)
-		return err == nil && set.Has(replicasPath)
-	})
-}
+func autoscaled(m metav1.Object) bool { return ownedBy(m, replicasPath, scales) }
 
 // hasReplicas reports whether git sets the field.
 func hasReplicas(d Desired) bool {
@@ -267,10 +278,10 @@ func hasReplicas(d Desired) bool {
 	return ok
 }
 
-// ignoredSet are the fields of Ignored.
-func (e Entry) ignoredSet() *fieldpath.Set {
+// ignoredSet are the fields of Entry.Ignored.
+func ignoredSet(text string) *fieldpath.Set {
 	set := &fieldpath.Set{}
-	if e.Ignored == "" || set.FromJSON(strings.NewReader(e.Ignored)) != nil {
+	if text == "" || set.FromJSON(strings.NewReader(text)) != nil {
 		return &fieldpath.Set{}
 	}
 	return set
@@ -282,7 +293,7 @@ func nowIgnored(m metav1.Object, manager string, d Desired, before Entry) (strin
 	if len(d.ignored) == 0 {
 		return "", nil
 	}
-	known := before.ignoredSet()
+	known := ignoredSet(before.Ignored)
 	for _, f := range m.GetManagedFields() {
 		if isOurs(f, manager) && f.FieldsV1 != nil {
 			set, err := fieldSet(f)

@@ -30,6 +30,7 @@ type Entry struct {
 	Ignored  string   `json:"z,omitempty"` // those of them that are or were ours, as managedFields write them
 	Wave     int      `json:"w,omitempty"`
 	Keep     bool     `json:"x,omitempty"` // it asks in git to be left alone: given up, not pruned
+	Once     bool     `json:"o,omitempty"` // it asks in git to be created only: what others change is no drift
 
 	// resourceVersion of our last apply, to tell stale events; not stored.
 	resourceVersion string

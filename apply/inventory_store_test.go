@@ -14,6 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/gitseal/gitseal/test/harness"
 )
 
 // rewired lets the world's requests go through something else, as those of a new
@@ -150,7 +152,7 @@ func TestInventoryShardsThatSomebodyElseTouched(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var broken atomic.Bool
-	w.rewired(func(rt http.RoundTripper) http.RoundTripper { return failing{rt, &broken} })
+	w.rewired(func(rt http.RoundTripper) http.RoundTripper { return harness.NoWrites(rt, &broken) })
 	inv := large(2001)
 	w.save(inv)
 	secrets, name := w.client.CoreV1().Secrets(w.ns), w.run.Store.name(1)
@@ -197,7 +199,7 @@ func TestInventoryMarksAreInTheStoreOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	var broken atomic.Bool
-	w.rewired(func(rt http.RoundTripper) http.RoundTripper { return failing{rt, &broken} })
+	w.rewired(func(rt http.RoundTripper) http.RoundTripper { return harness.NoWrites(rt, &broken) })
 	w.mustApply(configMaps("a=1"))
 	a, b := ID{Kind: "ConfigMap", Namespace: w.ns, Name: "a"}, ID{Kind: "ConfigMap", Namespace: w.ns, Name: "b"}
 	before := w.inv.Clone()
@@ -251,19 +253,6 @@ func TestDriftForgetsWhatLeftTheInventory(t *testing.T) {
 	if first.Entries[b].Input != "1" || second.Entries[b].Input != "2" {
 		t.Errorf("the caller's inventories changed: %v, %v", first.Entries, second.Entries)
 	}
-}
-
-// failing writes do not reach the server.
-type failing struct {
-	http.RoundTripper
-	on *atomic.Bool
-}
-
-func (f failing) RoundTrip(r *http.Request) (*http.Response, error) {
-	if f.on.Load() && r.Method != http.MethodGet {
-		return nil, errors.New("broken")
-	}
-	return f.RoundTripper.RoundTrip(r)
 }
 
 // timed adds up how long writes take.

@@ -9,15 +9,11 @@ type kindStore struct {
 	only map[ID]bool // what was looked for; nil for all of the kind
 }
 
-func (s *kindStore) id(m *metav1.PartialObjectMetadata) ID {
-	return ID{s.w.gk.Group, s.w.gk.Kind, m.GetNamespace(), m.GetName()}
-}
-
 func (s *kindStore) seen(obj any, gone bool) error {
 	if m, ok := obj.(*metav1.PartialObjectMetadata); ok {
 		s.d.mu.Lock()
 		defer s.d.mu.Unlock()
-		s.d.see(s.id(m), sighting{m, gone})
+		s.d.see(idOf(s.w.gk, m), sighting{m, gone})
 	}
 	return nil
 }
@@ -41,14 +37,12 @@ func (s *kindStore) Replace(list []any, resourceVersion string) error {
 		if !ok {
 			continue
 		}
-		id := s.id(m)
+		id := idOf(s.w.gk, m)
 		there[id] = true
 		s.d.see(id, sighting{m, false})
 	}
-	for id, e := range s.d.entries {
-		_, flying := s.d.flight[id]
-		asked := s.only == nil || s.only[id]
-		if id.GroupKind() == s.w.gk && e.Phase == Applied && asked && !there[id] && !flying && !older(resourceVersion, e.resourceVersion) {
+	for _, id := range s.d.missing(s.w.gk, there, resourceVersion) {
+		if s.only == nil || s.only[id] {
 			delete(s.d.held, id)
 			s.d.flag(id, notThere)
 		}

@@ -15,6 +15,7 @@ type Action string
 // The actions.
 const (
 	Create  Action = "create"
+	Adopt   Action = "adopt" // a Create that found the object in the cluster; plans have it as Create
 	Change  Action = "change"
 	Leave   Action = "leave"
 	Prune   Action = "prune"

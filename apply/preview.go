@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 )
@@ -27,7 +26,8 @@ type Preview struct {
 
 // Previews asks the API server, by dry runs, what a plan of objects that were rendered
 // without keys would change. Nothing is written, and Secrets are neither sent nor read.
-// What turns out to change nothing is left. The error is the first that was not about
+// What turns out to change nothing is left; what is new in git, and in the cluster
+// already, is adopted. The error is the first that was not about
 // an object.
 func (r *Runner) Previews(ctx context.Context, p Plan) ([]Preview, error) {
 	out := make([]Preview, len(p.Steps))
@@ -52,10 +52,7 @@ func (r *Runner) preview(ctx context.Context, d Desired, e Entry, into *Preview)
 	case isSecret(d.ID) || d.Object.CarriesPlaintext():
 		return nil
 	}
-	var of dynamic.ResourceInterface = r.Cluster.dynamic.Resource(d.kind.resource)
-	if d.ID.Namespace != "" {
-		of = r.Cluster.dynamic.Resource(d.kind.resource).Namespace(d.ID.Namespace)
-	}
+	of := r.Cluster.whole(d.kind.resource, d.ID.Namespace)
 	ctx, cancel := context.WithTimeout(klog.NewContext(ctx, klog.Logger{}), requestTimeout)
 	defer cancel()
 	if into.Live, err = of.Get(ctx, d.ID.Name, metav1.GetOptions{}); err != nil {
@@ -63,6 +60,16 @@ func (r *Runner) preview(ctx context.Context, d Desired, e Entry, into *Preview)
 		if !apierrors.IsNotFound(err) {
 			return err
 		}
+	}
+	if into.Live != nil && into.Action == Create {
+		if by := claimedBy(into.Live, r.Owner.fieldManager()); by != "" {
+			into.Live, into.Planned, into.Refused = told(into.Live), told(d.Object.Shown()), &ClaimedError{By: by}
+			return nil
+		}
+		_, theirs := r.predecessorsOf(d.ID, into.Live)
+		from := managersOf(into.Live.GetManagedFields(), theirs)
+		into.Reason = takingOver(into.Reason, from)
+		into.Step = into.adopting(from)
 	}
 	if into.Live != nil && (len(d.ignored) > 0 || hasReplicas(d)) {
 		d.Object = d.Object.Without(takenOver(into.Live, r.Owner.fieldManager(), d, e)...)

@@ -3,7 +3,9 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -18,7 +20,7 @@ const changeTries = 3
 // Done is one thing that was done to the cluster.
 type Done struct {
 	ID     ID
-	Action Action // Create, Change or Prune
+	Action Action // Create, Adopt, Change, Prune or Release
 	Reason string
 }
 
@@ -31,6 +33,7 @@ type Result struct {
 	Unready   []Desired // the waves that Pending waits for
 	Kept      []Failure // prunes that were held back, and why
 	Requests  int       // sent for objects
+	Newer     bool      // waits were left to the next run, since Runner.Newer said so
 	Inventory Inventory // what is stored now
 }
 
@@ -44,6 +47,12 @@ type Runner struct {
 	// Drift is told of what was applied, and of what it should ignore
 	// meanwhile; nil where nothing watches.
 	Drift *Drift
+	// Newer returns true once there is a newer commit than the one that is carried out,
+	// and false once ctx has ended. It is called while a run waits for something in the
+	// cluster, once at a time; then the wait is left to the next run. It may be nil.
+	Newer func(ctx context.Context) bool
+
+	waits *waits // of the run that goes on
 }
 
 // Run carries out a plan. One failing object does not stop others that do not
@@ -55,7 +64,9 @@ func (r *Runner) Run(ctx context.Context, p Plan, commit string) (Result, error)
 	if err := r.intend(ctx, p, &res); err != nil {
 		return res, err
 	}
+	r.waits = newWaits(ctx, r.Newer)
 	r.applyAll(ctx, p, &res)
+	res.Newer = r.waits.cutShort()
 	whole := len(res.Failed)+len(res.Waiting)+len(res.Pending) == 0 && ctx.Err() == nil
 	if whole && p.PruneBlocked == "" {
 		r.pruneAll(ctx, p, &res)
@@ -130,7 +141,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		return fail(err)
 	}
 	if alone {
-		e.Keep = never
+		e.Keep, e.Once = never, !never
 		return outcome{entry: e, requests: looked}
 	}
 	if d.ignoredErr != nil {
@@ -152,11 +163,12 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		}
 	}
 	r.Drift.begin(d.ID)
-	m, accepted, sent, err := r.send(ctx, d, step, e, body)
-	requests := sent + given + asked
-	if err != nil {
-		var n int
-		m, n, err = r.recreate(ctx, d, body, err)
+	sent, accepted, n, err := r.send(ctx, d, step, e, body)
+	requests := n + given + asked
+	if err == nil {
+		step.Reason = step.inHindsight(sent, e.Evidence)
+	} else {
+		sent, n, err = r.recreate(ctx, d, body, err)
 		accepted = body
 		requests += n
 		if err == nil {
@@ -169,6 +181,7 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		r.Drift.end(d.ID, o.entry)
 		return o
 	}
+	m := sent.PartialObjectMetadata
 	var settleErr error
 	var from []string
 	if e.Evidence.UID == "" && ssa(d.Object.Masked) != "Merge" {
@@ -196,7 +209,8 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 	}
 	e = Entry{
 		Version: d.kind.resource.Version, Resource: d.kind.resource.Resource, Phase: Applied,
-		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager(), theirs), Leaving: d.leaving(), Ignored: theirs, Wave: wave, resourceVersion: m.GetResourceVersion(),
+		Input: d.Object.Input, Body: digest, Evidence: evidenceOf(m, r.Owner.fieldManager(), theirs),
+		Leaving: d.leaving(), Ignored: theirs, Wave: wave, Once: ssa(d.Object.Masked) == ifNotPresent, resourceVersion: m.GetResourceVersion(),
 	}
 	if settleErr != nil {
 		e.Phase = Intended
@@ -205,14 +219,37 @@ func (r *Runner) one(ctx context.Context, d Desired, step Step, e Entry, inv Inv
 		e.Evidence = Evidence{} // so that the next pass tries again
 	}
 	r.Drift.end(d.ID, e)
-	o := outcome{entry: e, done: &Done{d.ID, step.Action, takingOver(step.Reason, from)}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
+	if step.Reason = takingOver(step.Reason, from); step.Action == Create && !sent.created {
+		step = step.adopting(from)
+	}
+	o := outcome{entry: e, done: &Done{d.ID, step.Action, step.Reason}, requests: requests, failed: settleErr, generation: m.GetGeneration()}
 	if isCRD(d.ID.GroupKind()) {
 		r.Cluster.forget()
-		if err := r.Cluster.waitEstablished(ctx, d.ID.Name); err != nil {
+		if err := r.waitEstablished(ctx, d.ID.Name); err != nil {
 			o.failed, o.entry.Phase = err, Intended
 		}
 	}
 	return o
+}
+
+// inHindsight is the reason of a repair that was sent. What the watch could not tell,
+// the answer does: whether the object was gone, or had only lost our label.
+func (s Step) inHindsight(a answer, was Evidence) string {
+	more, either := strings.CutPrefix(s.Reason, notThere)
+	switch {
+	case !either:
+		return s.Reason
+	case a.created:
+		return "it was deleted in the cluster" + more
+	case was.UID == "": // a try before has failed, and nobody knows
+		return s.Reason
+	case string(a.GetUID()) != was.UID:
+		return madeAnew + more
+	case a.relabelled != "":
+		return fmt.Sprintf("its label %s was changed by %q%s", SyncLabel, a.relabelled, more)
+	default: // whoever removes a field leaves no name
+		return "its label " + SyncLabel + " was removed" + more
+	}
 }
 
 // unlessChanged does something to an object as it was seen and, where somebody has

@@ -176,8 +176,8 @@ var applyStories = map[string]story{
 	// 25
 	"what is in the cluster already is taken over, not made anew": {
 		{meanwhile: create(configMaps("a=old") + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: NS-old}\n---\n" + strings.ReplaceAll(configMaps("inside=theirs"), "namespace: NS", "namespace: NS-old")),
-			git: configMaps("a=1") + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: NS-old}\n", done: "create ConfigMap/a, create Namespace/NS-old",
-			requests: "patch configmaps/a, patch configmaps/a, patch namespaces/NS-old", cluster: "ConfigMap/a changed, Namespace/NS-old changed"},
+			git: configMaps("a=1") + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: NS-old}\n", done: "adopt ConfigMap/a, adopt Namespace/NS-old",
+			reasons: []string{"new in git; it was there already", "new in git; it was there already"}, requests: "patch configmaps/a, patch configmaps/a, patch namespaces/NS-old", cluster: "ConfigMap/a changed, Namespace/NS-old changed"},
 		{git: configMaps("a=1"), kept: []string{"Namespace/NS-old: holds ConfigMap/inside, which would be deleted with it; remove it, or take the namespace out"},
 			inventory: "ConfigMap/a applied, Namespace/NS-old applied", cluster: "ConfigMap/a same, Namespace/NS-old same", then: holds("ConfigMap/NS-old/inside", "data.v=theirs")},
 	},

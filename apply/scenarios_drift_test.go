@@ -14,6 +14,11 @@ var (
 	tolerant = strings.Replace(scaled, "  replicas: 0\n", "", 1)
 )
 
+// onlyCreated is a ConfigMap that is not written once it is there.
+func onlyCreated(value string) string {
+	return strings.ReplaceAll(configMaps("a="+value), "namespace: NS", "namespace: NS, annotations: {gitseal.io/ssa: IfNotPresent}")
+}
+
 // idle sends nothing, and says nothing.
 var idle = step{requests: "none"}
 
@@ -22,7 +27,9 @@ var driftStories = map[string]story{
 	// 31, 34
 	"what somebody deletes or makes anew is put back": {
 		{git: configMaps("a=1", "b=1"), done: "create ConfigMap/a, create ConfigMap/b"},
-		{meanwhile: remove("ConfigMap/a"), drift: []string{"ConfigMap/NS/a: it is not in the cluster"}, done: "change ConfigMap/a", requests: "patch configmaps/a", cluster: "ConfigMap/a made, ConfigMap/b same"},
+		{meanwhile: remove("ConfigMap/a"), drift: []string{"ConfigMap/NS/a: it is not in the cluster"}, done: "change ConfigMap/a", reasons: []string{"it was deleted in the cluster"}, requests: "patch configmaps/a", cluster: "ConfigMap/a made, ConfigMap/b same"},
+		{meanwhile: all(remove("ConfigMap/a"), create(configMaps("a=theirs"))),
+			drift: []string{"ConfigMap/NS/a: it is not in the cluster any more, or lost the label"}, done: "change ConfigMap/a", reasons: []string{"it was deleted and made anew in the cluster"}},
 		{meanwhile: all(remove("ConfigMap/a"), create(strings.ReplaceAll(configMaps("a=theirs"), "namespace: NS", "namespace: NS, labels: {gitseal.io/sync: NS.test}"))),
 			drift: []string{"ConfigMap/NS/a: it was deleted and made anew in the cluster"}, done: "change ConfigMap/a", cluster: "ConfigMap/a changed, ConfigMap/b same", then: holds("ConfigMap/a", "data.v=1")},
 		idle,
@@ -32,7 +39,7 @@ var driftStories = map[string]story{
 		{git: strings.ReplaceAll(configMaps("a=1"), "namespace: NS", "namespace: NS, labels: {l: ours}, annotations: {note: ours}"), done: "create ConfigMap/a"},
 		{meanwhile: patch("ConfigMap/a", `{"metadata":{"labels":{"l":"theirs"}}}`), drift: []string{`ConfigMap/NS/a: it was changed in the cluster, last by "somebody"`}, done: "change ConfigMap/a", then: holds("ConfigMap/a", "metadata.labels.l=ours")},
 		{meanwhile: patch("ConfigMap/a", `{"metadata":{"annotations":{"note":null}}}`), drift: []string{"ConfigMap/NS/a: its fields were changed in the cluster"}, done: "change ConfigMap/a", then: holds("ConfigMap/a", "metadata.annotations.note=ours")},
-		{meanwhile: patch("ConfigMap/a", `{"metadata":{"labels":{"gitseal.io/sync":"other.sync"}}}`), drift: []string{"lost the label gitseal.io/sync"}, done: "change ConfigMap/a",
+		{meanwhile: patch("ConfigMap/a", `{"metadata":{"labels":{"gitseal.io/sync":"other.sync"}}}`), drift: []string{"lost the label gitseal.io/sync"}, done: "change ConfigMap/a", reasons: []string{`its label gitseal.io/sync was changed by "somebody"`},
 			then: mentions("ConfigMap/a", `"gitseal.io/sync":"NS.test"`), cluster: "ConfigMap/a changed"},
 		idle,
 	},
@@ -76,7 +83,7 @@ var driftStories = map[string]story{
 	"an empty list that the API server drops is sent once": {
 		{git: emptyLists + roleBinding("b", ""), done: "create NetworkPolicy/p, create RoleBinding/b"},
 		idle,
-		{meanwhile: patch("NetworkPolicy/p", `{"metadata":{"labels":{"gitseal.io/sync":null}}}`), drift: []string{"NetworkPolicy/NS/p: it is not in the cluster any more, or lost the label"}, done: "change NetworkPolicy/p", requests: "patch networkpolicies/p"},
+		{meanwhile: patch("NetworkPolicy/p", `{"metadata":{"labels":{"gitseal.io/sync":null}}}`), drift: []string{"NetworkPolicy/NS/p: it is not in the cluster any more, or lost the label"}, done: "change NetworkPolicy/p", reasons: []string{"its label gitseal.io/sync was removed"}, requests: "patch networkpolicies/p"},
 		idle,
 	},
 	// hazard: managedFields that somebody cleared
@@ -93,6 +100,18 @@ var driftStories = map[string]story{
 		{meanwhile: remove("ConfigMap/a"), drift: []string{"ConfigMap/NS/a: it is not in the cluster"}, done: "change ConfigMap/a", then: holds("ConfigMap/a", "data.v=2")},
 		{meanwhile: patch("ConfigMap/a", `{"metadata":{"annotations":{"gitseal.io/reconcile":"disabled"}}}`), git: configMaps("keep=1"), requests: "get configmaps/a, patch configmaps/a", then: mentions("ConfigMap/a", `"v":"2"`)},
 		idle,
+	},
+	// 6
+	"what others change of an object that is only created is no drift, and it is made again": {
+		{git: onlyCreated("1"), done: "create ConfigMap/a"},
+		{meanwhile: patch("ConfigMap/a", `{"data":{"v":"theirs"}}`), requests: "none"},
+		{meanwhile: patch("ConfigMap/a", `{"metadata":{"labels":{"l":"theirs"}},"data":{"v":null}}`), requests: "none"},
+		{meanwhile: remove("ConfigMap/a"), drift: []string{"ConfigMap/NS/a: it is not in the cluster"}, done: "change ConfigMap/a", reasons: []string{"it was deleted in the cluster"}, then: holds("ConfigMap/a", "data.v=1")},
+		{meanwhile: patch("ConfigMap/a", `{"data":{"v":"theirs"}}`), requests: "none"},
+		{git: configMaps("a=2"), done: "change ConfigMap/a", then: holds("ConfigMap/a", "data.v=2")},
+		{meanwhile: patch("ConfigMap/a", `{"data":{"v":"theirs"}}`), drift: []string{`ConfigMap/NS/a: it was changed in the cluster, last by "somebody"`}, done: "change ConfigMap/a", then: holds("ConfigMap/a", "data.v=2")},
+		{git: onlyCreated("3"), requests: "get configmaps/a", inventory: "ConfigMap/a applied"},
+		{meanwhile: patch("ConfigMap/a", `{"data":{"v":"theirs"}}`), requests: "none"},
 	},
 	// 4
 	"what is made anew by force is no drift": {

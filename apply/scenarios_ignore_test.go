@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/gitseal/gitseal/decrypt"
 )
 
 func ignoring(pointers string) string {
@@ -92,7 +95,7 @@ var ignoreStories = map[string]story{
 		idle,
 	},
 	"replicas that an autoscaler has set before are its own at the first apply": {
-		{meanwhile: all(create(strings.Replace(scaled, "replicas: 0", "replicas: 1", 1)), scaleAs("kube-controller-manager", 4)), git: scaled, done: "create Deployment/d", then: holds("Deployment/d", "spec.replicas=4")},
+		{meanwhile: all(create(strings.Replace(scaled, "replicas: 0", "replicas: 1", 1)), scaleAs("kube-controller-manager", 4)), git: scaled, done: "adopt Deployment/d", then: holds("Deployment/d", "spec.replicas=4")},
 		{meanwhile: scaleAs("kube-controller-manager", 5), requests: "none", then: holds("Deployment/d", "spec.replicas=5")},
 	},
 	"replicas of an autoscaler that is not in git are its own, too, until somebody else scales": {
@@ -151,8 +154,34 @@ var ignoreStories = map[string]story{
 	},
 	// SSA manager_apply_test.go:1303
 	"with ssa: Merge nothing that others set is taken out": {
-		{meanwhile: patchAs("kubectl", "ConfigMap/a", types.ApplyPatchType, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: '0', more: theirs}"), git: strings.ReplaceAll(configMaps("a=1"), "namespace: NS", "namespace: NS, annotations: {gitseal.io/ssa: Merge}"), done: "create ConfigMap/a",
+		{meanwhile: patchAs("kubectl", "ConfigMap/a", types.ApplyPatchType, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: '0', more: theirs}"), git: strings.ReplaceAll(configMaps("a=1"), "namespace: NS", "namespace: NS, annotations: {gitseal.io/ssa: Merge}"), done: "adopt ConfigMap/a", reasons: []string{"it was there already"},
 			then: all(holds("ConfigMap/a", "data.v=1"), holds("ConfigMap/a", "data.more=theirs"))},
 		idle,
 	},
+}
+
+func TestOnlyTheVeryFieldIsRegained(t *testing.T) {
+	t.Parallel()
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(1)}}}
+	m := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{{
+		Manager: "kube-controller-manager", Subresource: "scale", Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`),
+	}}}}
+	for name, c := range map[string]struct {
+		was, is string
+		taken   bool
+	}{
+		"an autoscaler of git stays": {"/spec/replicas", "/spec/replicas", true},
+		"it leaves git":              {"/spec/replicas", "", false},
+		"it leaves git, and another field of such a name is left":  {"/spec/replicas", "/template/spec/replicas", false},
+		"another field of such a name was left, and is no more so": {"/template/spec/replicas", "", true},
+	} {
+		ignored, err := parsePointers(c.is)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := Desired{Object: decrypt.Object{Masked: u}, ignored: ignored}
+		if got := takenOver(m, "us", d, Entry{Evidence: Evidence{UID: "u"}, Leaving: c.was}); len(got) > 0 != c.taken {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
 }

@@ -62,7 +62,7 @@ var moreStories = map[string]story{
 	// 28, hazard: one UID under two groups
 	"an object that git moves to another API group is not deleted under its old one": {
 		{git: event("v1", "involvedObject", "reportingComponent", "message"), done: "create Event/e"},
-		{git: event("events.k8s.io/v1", "regarding", "reportingController", "note"), done: "create Event/e", cluster: "Event/e changed, Event/e changed"},
+		{git: event("events.k8s.io/v1", "regarding", "reportingController", "note"), done: "adopt Event/e", cluster: "Event/e changed, Event/e changed"},
 	},
 	// 24, hazard: retain annotation
 	"an object that asks Config Sync to keep it stays": keeps("annotations", "client.lifecycle.config.k8s.io/deletion: detach", "changed"),
@@ -79,7 +79,7 @@ var moreStories = map[string]story{
 	},
 	// 25
 	"an object that was moved as the manual says is pruned by its new Sync": {
-		{meanwhile: all(otherSync(annotated("annotations", "gitseal.io/prune: disabled"), ""), otherSync(configMaps("keep=1"), "")), git: configMaps("x=2", "mine=1"), done: "create ConfigMap/x, create ConfigMap/mine",
+		{meanwhile: all(otherSync(annotated("annotations", "gitseal.io/prune: disabled"), ""), otherSync(configMaps("keep=1"), "")), git: configMaps("x=2", "mine=1"), done: "adopt ConfigMap/x, create ConfigMap/mine", reasons: []string{"", "new in git"},
 			cluster: "ConfigMap/mine made, ConfigMap/x changed"},
 		{git: configMaps("mine=1"), done: "prune ConfigMap/x"},
 	},

@@ -28,6 +28,7 @@ type step struct {
 
 	drift     []string // "ConfigMap/a: its", a part of each reason
 	done      string   // "create ConfigMap/a, prune ConfigMap/b", in the order of the plan
+	reasons   []string // a part of the reason of each that was done; nil for any
 	failed    []string // a part of each message, as is the rest
 	waiting   []string
 	kept      []string
@@ -199,6 +200,9 @@ func (p *player) step(s step) {
 		done = append(done, string(d.Action)+" "+short(d.ID))
 	}
 	p.equal("done", strings.Join(done, ", "), s.done)
+	if s.reasons != nil {
+		p.reasons(res.Done, s.reasons)
+	}
 	p.messages("failed", slices.Concat(unknown, res.Failed), s.failed)
 	p.messages("waiting", res.Waiting, s.waiting)
 	p.messages("kept", res.Kept, s.kept)
@@ -221,6 +225,18 @@ func (p *player) equal(what, got, want string) {
 	p.t.Helper()
 	if want = p.text(want); got != want {
 		p.t.Errorf("%s:\n got %q\nwant %q", what, got, want)
+	}
+}
+
+// reasons compares those of what was done with a part of each.
+func (p *player) reasons(done []Done, want []string) {
+	p.t.Helper()
+	same := len(done) == len(want)
+	for i := range want {
+		same = same && strings.Contains(done[i].Reason, p.text(want[i]))
+	}
+	if !same {
+		p.t.Errorf("reasons: got %v, want %q", done, want)
 	}
 }
 

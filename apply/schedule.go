@@ -65,6 +65,9 @@ func (r *Runner) applyAll(ctx context.Context, p Plan, res *Result) {
 		if o.done != nil && isSealedSecret(d.ID) {
 			o = r.confirm(ctx, d, o, &silent)
 		}
+		if errors.Is(o.failed, errNewer) {
+			o.failed, o.waiting = nil, o.failed
+		}
 		return o
 	}
 	var mu sync.Mutex
@@ -172,8 +175,10 @@ func blocker(p Plan, deps []int, refs [][]ID, outcomes []outcome, i int) (blocke
 	if i >= len(p.Desired) {
 		return "", unready
 	}
-	if absent := p.lacking(WaveOf(p.Desired[i].Object.Masked.GetAnnotations())); absent != "" {
-		return absent + ", which was not applied", ""
+	if len(p.absent) > 0 {
+		if absent := p.lacking(WaveOf(p.Desired[i].Object.Masked.GetAnnotations())); absent != "" {
+			return absent + ", which was not applied", ""
+		}
 	}
 	if only {
 		return "", unready

@@ -208,6 +208,8 @@ func (r *Runner) confirm(ctx context.Context, d Desired, o outcome, silent *atom
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	ctx, over := r.waits.begin(ctx)
+	defer over()
 	o.requests++
 	if err := r.awaitController(ctx, d, o.generation); err != nil {
 		silent.Store(silent.Load() || errors.Is(err, errSilent))
@@ -262,7 +264,10 @@ func (r *Runner) awaitController(ctx context.Context, d Desired, generation int6
 var errSilent = errors.New("the sealed-secrets controller has not answered yet; is it running?")
 
 func (r *Runner) silent(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	switch {
+	case cutShort(ctx):
+		return errNewer
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return errSilent
 	}
 	return refused(err, false)

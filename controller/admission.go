@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/gitseal/gitseal/source"
 )
@@ -29,8 +30,9 @@ func (e *VerificationError) Unwrap() error { return e.Err }
 
 // admission is git as one Sync may see it: a commit that is new to it is let in once
 // every check allows that, and until then the last good one stays. It implements
-// reconcile.Fetcher; one goroutine may use it.
+// reconcile.Fetcher. Safe for concurrent use.
 type admission struct {
+	mu     sync.Mutex
 	git    *follower
 	checks []func(context.Context, *source.Commit) error
 	good   *source.Commit
@@ -45,6 +47,8 @@ func (a *admission) Fetch(ctx context.Context) (*source.Commit, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.good != nil && a.good.Hash == commit.Hash {
 		return a.good, false, nil
 	}
@@ -71,4 +75,8 @@ func (a *admission) fallBack(ctx context.Context) {
 }
 
 // Last returns the last commit that was let in, nil before the first.
-func (a *admission) Last() *source.Commit { return a.good }
+func (a *admission) Last() *source.Commit {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.good
+}

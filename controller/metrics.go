@@ -52,7 +52,7 @@ var (
 		Name: "gitseal_pruned_total", Help: "Objects that were deleted since they left git.",
 	}, []string{"namespace", "name"})
 	appliedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "gitseal_applied_total", Help: "Objects that were created or changed.",
+		Name: "gitseal_applied_total", Help: "Objects that were created, taken over or changed.",
 	}, []string{"namespace", "name"})
 	buildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gitseal_build_info", Help: "1, with what was built.",
@@ -109,7 +109,7 @@ func recordReport(n name, r reconcile.Report, after v1alpha1.SyncStatus) {
 	case reconcile.Readiness:
 		return
 	}
-	appliedTotal.WithLabelValues(l...).Add(float64(r.Count(apply.Create) + r.Count(apply.Change)))
+	appliedTotal.WithLabelValues(l...).Add(float64(r.Count(apply.Create) + r.Count(apply.Adopt) + r.Count(apply.Change)))
 	sourceReady.WithLabelValues(l...).Set(number(!fails(r, reconcile.Fetch)))
 	if r.Idle && len(r.Failures) == 0 {
 		return

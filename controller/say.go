@@ -62,8 +62,8 @@ func (s *sayer) say(n name, r reconcile.Report, before, after v1alpha1.SyncStatu
 			s.events.Eventf(sync, nil, corev1.EventTypeNormal, "DriftCorrected", "Correct", "%s: %s%s", d.ID, d.Reason, at)
 		}
 	case len(r.Done) > 0:
-		s.events.Eventf(sync, nil, corev1.EventTypeNormal, "Applied", "Apply", "%d created, %d changed, %d pruned of %d objects%s",
-			r.Count(apply.Create), r.Count(apply.Change), r.Count(apply.Prune), r.Objects, at)
+		s.events.Eventf(sync, nil, corev1.EventTypeNormal, "Applied", "Apply", "%d created, %d adopted, %d changed, %d pruned of %d objects%s",
+			r.Count(apply.Create), r.Count(apply.Adopt), r.Count(apply.Change), r.Count(apply.Prune), r.Objects, at)
 	}
 	was, is := meta.FindStatusCondition(before.Conditions, v1alpha1.Ready), meta.FindStatusCondition(after.Conditions, v1alpha1.Ready)
 	if len(r.Failures) > 0 && is != nil && (was == nil || was.Message != is.Message || was.Reason != is.Reason) {

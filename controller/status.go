@@ -42,6 +42,7 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 	if r.Of == reconcile.Pass {
 		passed(&s, r, a)
 	}
+	s.Objects.Fought = count(len(r.Fights))
 	if r.Of == reconcile.Repair && !failed {
 		return s // what it put right was right before
 	}
@@ -165,7 +166,7 @@ func passed(s *v1alpha1.SyncStatus, r reconcile.Report, a about) {
 	if s.Applied == nil || s.Applied.Hash != r.Commit {
 		s.History = slices.Insert(s.History, 0, v1alpha1.HistoryEntry{
 			Revision: commit.Revision, Time: metav1.NewTime(a.now),
-			Created: count(r.Count(apply.Create)), Changed: count(r.Count(apply.Change)), Pruned: count(r.Count(apply.Prune)),
+			Created: count(r.Count(apply.Create)), Adopted: count(r.Count(apply.Adopt)), Changed: count(r.Count(apply.Change)), Pruned: count(r.Count(apply.Prune)),
 		})
 		s.History = s.History[:min(len(s.History), maxHistory)]
 	}

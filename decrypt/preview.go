@@ -23,7 +23,9 @@ func Preview(u *unstructured.Unstructured, policy SealedSecretPolicy) (Object, e
 	o := Object{Masked: &unstructured.Unstructured{Object: maps.Clone(u.Object)}, Input: hex.EncodeToString(sum[:16])}
 	switch {
 	case isSealedSecret(u) && policy != PassThrough:
-		o.Masked = secretOf(u)
+		if o.Masked, err = secretOf(u); err != nil {
+			return Object{}, fmt.Errorf("%s: %w", describe(u), err)
+		}
 	case isSecret(u):
 		data, bad := secretValues(u)
 		if bad != nil {
@@ -37,15 +39,14 @@ func Preview(u *unstructured.Unstructured, policy SealedSecretPolicy) (Object, e
 
 // secretOf is the Secret that a SealedSecret stands for, with a placeholder for each
 // value.
-func secretOf(sealed *unstructured.Unstructured) *unstructured.Unstructured {
-	meta, _, _ := unstructured.NestedMap(sealed.Object, "spec", "template", "metadata")
-	if meta == nil {
-		meta = map[string]any{}
+func secretOf(sealed *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	template, _, err := unstructured.NestedMap(sealed.Object, "spec", "template")
+	if err != nil {
+		return nil, err
 	}
-	meta["name"] = sealed.GetName()
-	delete(meta, "namespace")
-	if ns := sealed.GetNamespace(); ns != "" {
-		meta["namespace"] = ns
+	secret, err := maskedSecret(sealed.GetNamespace(), sealed.GetName(), template)
+	if err != nil {
+		return nil, fmt.Errorf("spec.template.metadata: %w", err)
 	}
 	data := map[string]any{}
 	for _, path := range [][]string{{"spec", "encryptedData"}, {"spec", "template", "data"}} {
@@ -54,5 +55,6 @@ func secretOf(sealed *unstructured.Unstructured) *unstructured.Unstructured {
 			data[key] = base64.StdEncoding.EncodeToString([]byte(unopened(fmt.Sprint(value))))
 		}
 	}
-	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}}
+	secret.Object["data"] = data
+	return secret, nil
 }

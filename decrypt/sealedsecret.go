@@ -75,7 +75,7 @@ func (g *gate) sealedSecret(u *unstructured.Unstructured) Object {
 	if s.whole != "" {
 		template = nil
 	}
-	secret, err := s.maskedSecret(u.GetNamespace(), name, template)
+	secret, err := maskedSecret(u.GetNamespace(), name, template)
 	if err != nil {
 		return fail("spec.template.metadata", "%v", err)
 	}
@@ -137,7 +137,7 @@ func (s *sealedSecret) values(spec, template map[string]any, policy Policy) (fie
 }
 
 // maskedSecret has the name of the SealedSecret, whatever the template says.
-func (s *sealedSecret) maskedSecret(namespace, name string, template map[string]any) (*unstructured.Unstructured, error) {
+func maskedSecret(namespace, name string, template map[string]any) (*unstructured.Unstructured, error) {
 	meta, err := subMap(template, "metadata")
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -85,14 +86,21 @@ func (w *world) says(text string) error {
 
 const laterMap = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: later, annotations: {gitseal.io/wave: '1'}}\ndata: {v: '%s'}\n"
 
+// twoWaves commits a wave that is not ready before somebody binds its claim, and a
+// ConfigMap that comes after it.
+func (w *world) twoWaves(message string) (commit string) {
+	w.t.Helper()
+	w.repo.Write("pending.yaml", pending)
+	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
+	return w.repo.Commit(message)
+}
+
 func TestALaterWaveGoesOnWhenTheOneBeforeIsReady(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = time.Minute
 	w.configMap("a", "1")
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("two waves")
+	w.twoWaves("two waves")
 	w.start()
 	w.eventually("the second wave waits", func() error { return w.says("msg=\"waves wait\"") })
 	mark := w.cp.Mark()
@@ -127,9 +135,7 @@ func TestASinglePassGoesThroughAllWaves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = 3 * time.Second
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("two waves")
+	w.twoWaves("two waves")
 	r := w.once().Once(t.Context())
 	if !slices.Equal(stagesOf(r), []Stage{Health}) || !strings.Contains(r.Err().Error(), "pending: is not ready after 3s") || len(r.Done) != 1 {
 		t.Fatalf("done %v, failures %v", r.Done, r.Failures)
@@ -140,5 +146,57 @@ func TestASinglePassGoesThroughAllWaves(t *testing.T) {
 	w.eventually("the claim is there", func() error { return w.bind("pending") })
 	if r = <-done; r.Err() != nil || len(r.Pending) > 0 || w.holds("later", "1") != nil {
 		t.Errorf("done %v, pending %v, failures %v", r.Done, r.Pending, r.Failures)
+	}
+}
+
+// A wait within a pass, for a finalizer here, ends early where there is something newer to
+// apply.
+func TestANewerCommitEndsAWaitWithinAPass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	binding := func(role string) {
+		w.repo.Write("held.yaml", "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: held, annotations: {gitseal.io/force: enabled}, finalizers: [example.com/hold]}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: "+role+"}\n")
+	}
+	binding("one")
+	w.repo.Commit("one")
+	reports := w.start()
+	bindings := w.admin.RbacV1().RoleBindings(w.app)
+	w.eventually("it is applied", func() error { _, err := bindings.Get(t.Context(), "held", metav1.GetOptions{}); return err })
+	binding("two")
+	w.repo.Commit("two")
+	w.eventually("it is being deleted", func() error {
+		b, err := bindings.Get(t.Context(), "held", metav1.GetOptions{})
+		if err == nil && b.DeletionTimestamp == nil {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	w.configMap("a", "1")
+	third := w.repo.Commit("three")
+	if err := w.within(15*time.Second, func() error { return w.holds("a", "1") }); err != nil {
+		t.Errorf("the newer commit waits for the older one: %v", err)
+	}
+	if err := w.within(5*time.Second, func() error {
+		for _, r := range reports() {
+			if r.Newer && r.Commit != third && strings.Contains(fmt.Sprint(r.Err()), "apply: RoleBinding/"+w.app+"/held: a newer commit is there") {
+				return nil
+			}
+		}
+		return errors.New("not reported")
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, err := bindings.Patch(t.Context(), "held", types.JSONPatchType, []byte(`[{"op":"remove","path":"/metadata/finalizers"}]`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("it is made anew", func() error {
+		b, err := bindings.Get(t.Context(), "held", metav1.GetOptions{})
+		if err == nil && b.RoleRef.Name != "two" {
+			err = errors.New("it has the role " + b.RoleRef.Name)
+		}
+		return err
+	})
+	if _, err := bindings.Patch(context.WithoutCancel(t.Context()), "held", types.JSONPatchType, []byte(`[{"op":"remove","path":"/metadata/finalizers"}]`), metav1.PatchOptions{}); err != nil {
+		t.Error(err)
 	}
 }

@@ -11,13 +11,7 @@ import (
 	"github.com/gitseal/gitseal/apply"
 )
 
-const (
-	firstRetry  = time.Second
-	maxRetry    = 5 * time.Minute
-	calm        = 10 * time.Minute // after so long without drift an object counts as peaceful again
-	fightAfter  = 5                // corrections in a row before it is called a fight
-	firstRepair = time.Second
-)
+const firstRetry = time.Second
 
 // Trigger makes the loop look at git at once. It does not wait.
 func (s *Sync) Trigger() {
@@ -28,12 +22,12 @@ func (s *Sync) Trigger() {
 }
 
 // Run makes passes until ctx ends: at once, then at every interval, and sooner
-// after a failure or a Trigger. Drift is repaired when it is seen. observe is told
-// of every pass that did something, that was asked for by Trigger, or that went well
-// after one that failed; it may be nil.
+// after a failure, a Trigger, or where a newer commit cut one short. Drift is repaired
+// when it is seen. observe is told of every pass that did something, that was asked for
+// by Trigger, that went well after one that failed, or after which something else is
+// known of the watches or of fights; it may be nil.
 func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	retry := time.Duration(0)
-	fights := map[apply.ID]*fight{}
 	waiting := map[apply.ID]string{} // drifted, but not due yet
 	failed, asked := false, false    // the last pass; the next one
 	next := time.NewTimer(0)
@@ -42,15 +36,18 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	defer ready.stop()
 	audit := newAudit(s.cfg.Audit)
 	defer audit.stop()
+	s.runner.Newer = s.newer
+	standing := Report{}.standing()
 	for {
 		var wake <-chan struct{}
 		if s.runner.Drift != nil {
 			wake = s.runner.Drift.Wake()
 		}
 		due := time.NewTimer(time.Hour)
-		if at, ok := earliest(waiting, fights); ok {
+		if at, ok := s.earliest(waiting); ok {
 			due.Reset(time.Until(at))
 		}
+		newer := false
 		select {
 		case <-ctx.Done():
 			return
@@ -70,15 +67,20 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 				debug.FreeOSMemory()   // a pass takes much, and the next may be days away
 				ready.start(ctx, s, r) // a newer commit ends the wait for an older one
 			}
-			if observe != nil && (!r.Idle || len(r.Failures) > 0 || failed || asked) {
+			before := standing
+			standing = r.standing()
+			if observe != nil && (!r.Idle || len(r.Failures) > 0 || failed || asked || standing != before) {
 				observe(r)
 			}
 			failed, asked = len(r.Failures) > 0, false
 			wait := s.cfg.Interval
-			if len(r.Failures) > 0 {
+			switch {
+			case r.Newer:
+				wait = 0
+			case len(r.Failures) > 0:
 				retry = min(max(2*retry, firstRetry), cmp.Or(s.cfg.RetryLimit, maxRetry))
 				wait = min(retry, wait)
-			} else {
+			default:
 				retry = 0
 			}
 			next.Reset(wait)
@@ -86,6 +88,7 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 			if s.wasReady(r) {
 				next.Reset(0)
 			}
+			s.stand(&r.Report)
 			if observe != nil && (!r.wave || len(r.Failures) > 0) {
 				observe(r.Report)
 			}
@@ -95,11 +98,13 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 			audit.end(s, r)
 		case <-wake:
 			s.collect(waiting)
-			s.repair(ctx, waiting, fights, observe)
+			newer = s.repair(ctx, waiting, observe)
 		case <-due.C:
-			s.repair(ctx, waiting, fights, observe)
+			newer = s.repair(ctx, waiting, observe)
 		}
-		if s.applied == "" && s.gated == "" && retry == 0 { // a repair failed
+		if newer {
+			next.Reset(0)
+		} else if s.applied == "" && s.gated == "" && retry == 0 { // a repair failed
 			retry = firstRetry // once, or further drift would put the pass off for ever
 			next.Reset(retry)
 		}
@@ -107,25 +112,29 @@ func (s *Sync) Run(ctx context.Context, observe func(Report)) {
 	}
 }
 
-// fight counts how often one object had to be put back.
-type fight struct {
-	count int
-	last  time.Time
-	next  time.Time // not before
-}
-
-func earliest(waiting map[apply.ID]string, fights map[apply.ID]*fight) (time.Time, bool) {
-	var at time.Time
-	for id := range waiting {
-		f := fights[id]
-		if f == nil {
-			return time.Now(), true
+// newer looks at git at every interval, until there is another commit than the last.
+func (s *Sync) newer(ctx context.Context) bool {
+	last := s.source.Last()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(s.cfg.Interval):
 		}
-		if at.IsZero() || f.next.Before(at) {
-			at = f.next
+		if commit, _, err := s.source.Fetch(ctx); err == nil && (last == nil || commit.Hash != last.Hash) {
+			return true
 		}
 	}
-	return at, !at.IsZero()
+}
+
+// earliest is when the first of those that wait may be repaired.
+func (s *Sync) earliest(waiting map[apply.ID]string) (at time.Time, any bool) {
+	for id := range waiting {
+		if next := s.fights.at(id); !any || next.Before(at) {
+			at, any = next, true
+		}
+	}
+	return at, any
 }
 
 func (s *Sync) collect(waiting map[apply.ID]string) {
@@ -141,23 +150,17 @@ func (s *Sync) collect(waiting map[apply.ID]string) {
 	}
 }
 
-// repair applies what is due again: the first time at once, then with growing
-// pauses, so that two writers who disagree do not keep the API server busy.
-func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights map[apply.ID]*fight, observe func(Report)) {
+// repair applies what is due again, and reports whether a newer commit cut it short.
+func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, observe func(Report)) (newer bool) {
 	now := time.Now()
+	s.fights.forget(now)
 	can := map[apply.ID]bool{}
 	for _, d := range s.desired {
 		can[d.ID] = !s.behind[d.ID]
 	}
-	maps.DeleteFunc(fights, func(_ apply.ID, f *fight) bool { return now.Sub(f.last) > calm })
 	due := map[apply.ID]string{}
 	for id, why := range waiting {
-		f := fights[id]
-		if f == nil {
-			f = &fight{}
-			fights[id] = f
-		}
-		if now.Before(f.next) {
+		if !s.fights.due(id, now) {
 			continue
 		}
 		delete(waiting, id)
@@ -166,15 +169,10 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 			continue
 		}
 		due[id] = why
-		f.count++
-		f.last = now
-		f.next = now.Add(min(firstRepair<<min(f.count-1, 10), maxRetry))
-		if f.count == fightAfter {
-			s.log.Warn("fighting over an object: another writer keeps changing it", "object", id.String(), "why", why, "corrections", f.count)
-		}
+		s.fights.tried(id, now)
 	}
 	if len(due) == 0 {
-		return
+		return false
 	}
 	start := time.Now()
 	res, err := s.runner.Repair(ctx, s.inventory, s.desired, due)
@@ -191,18 +189,35 @@ func (s *Sync) repair(ctx context.Context, waiting map[apply.ID]string, fights m
 	}
 	for _, d := range r.Done {
 		s.log.Info("drift corrected", "object", d.ID.String(), "why", d.Reason)
+		if s.fights.corrected(d) {
+			s.log.Warn("fighting over an object: another writer keeps changing it", "object", d.ID.String(), "why", d.Reason, "corrections", fightAfter)
+		}
 	}
 	s.logFailures(r)
+	s.stand(&r)
 	if observe != nil {
 		observe(r)
 	}
+	return r.Newer
+}
+
+// stand tells what holds also between passes: what is known of the watches, and fights.
+func (s *Sync) stand(r *Report) {
+	r.Polled, r.Unwatched = s.runner.Drift.Polled(), s.runner.Drift.Unhealthy()
+	r.Fights = s.fights.now(time.Now())
 }
 
 func (s *Sync) logPass(r Report) {
 	s.logFailures(r)
-	s.logWatches()
+	s.logWatches(r)
 	for _, w := range r.Warnings {
 		s.log.Warn("let through", "what", w)
+	}
+	if len(r.Strays) > 0 {
+		s.log.Warn("objects are not pruned", "why", apply.StraysWarning(s.cfg.Owner, r.Strays))
+		for _, id := range r.Strays {
+			s.log.Debug("not pruned", "object", id.String())
+		}
 	}
 	if len(r.Terminating) > 0 {
 		s.log.Debug("still being deleted", "objects", len(r.Terminating), "first", r.Terminating[0].String())
@@ -215,7 +230,8 @@ func (s *Sync) logPass(r Report) {
 		return
 	}
 	s.log.Info("applied", "commit", r.Commit, "ref", r.Ref, "objects", r.Objects,
-		"created", r.Count(apply.Create), "changed", r.Count(apply.Change), "pruned", r.Count(apply.Prune),
+		"created", r.Count(apply.Create), "adopted", r.Count(apply.Adopt), "changed", r.Count(apply.Change),
+		"pruned", r.Count(apply.Prune), "released", r.Count(apply.Release),
 		"requests", r.Requests, "took", r.Took.Round(time.Millisecond))
 	for _, d := range r.Done {
 		s.log.Debug("object", "id", d.ID.String(), "action", string(d.Action), "why", d.Reason)
@@ -241,24 +257,22 @@ func (s *Sync) logFailures(r Report) {
 
 // logWatches says when a kind can not be watched any more, and when it can
 // again: meanwhile its drift is not seen, and nothing of it is pruned.
-func (s *Sync) logWatches() {
-	now := s.runner.Drift.Unhealthy()
-	for gk, err := range now {
+func (s *Sync) logWatches(r Report) {
+	for gk, err := range r.Unwatched {
 		if _, known := s.unwatched[gk]; !known {
 			s.log.Warn("drift is not seen: the kind can not be watched", "kind", gk.String(), "error", err.Error())
 		}
 	}
 	for gk := range s.unwatched {
-		if _, still := now[gk]; !still {
+		if _, still := r.Unwatched[gk]; !still {
 			s.log.Info("drift is seen again", "kind", gk.String())
 		}
 	}
-	s.unwatched = now
-	polled := s.runner.Drift.Polled()
-	for gk, err := range polled {
+	s.unwatched = r.Unwatched
+	for gk, err := range r.Polled {
 		if _, known := s.polled[gk]; !known {
 			s.log.Warn("the kind can not be watched: its drift is seen at the next look only", "kind", gk.String(), "every", s.cfg.Interval, "error", err.Error())
 		}
 	}
-	s.polled = polled
+	s.polled = r.Polled
 }

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -68,6 +69,21 @@ type Report struct {
 	// answer: their drift is seen at the next look only.
 	Polled map[schema.GroupKind]error
 
+	// Unwatched are kinds of which nothing is known just now, and why: their drift is
+	// not seen, and nothing of them is pruned.
+	Unwatched map[schema.GroupKind]error
+
+	// Fights go on, since another writer keeps changing an object. Once that has been
+	// calm for ten minutes it is not among them any more.
+	Fights []Fight
+
+	// Strays are objects that the Sync has applied and lost with its inventory: they are
+	// not pruned. They are told once.
+	Strays []apply.ID
+
+	// Newer says that waits were cut short, since there is a newer commit.
+	Newer bool
+
 	// Terminating is what was pruned and is still held by a finalizer.
 	Terminating []apply.ID
 
@@ -84,7 +100,20 @@ type Report struct {
 // Err joins the failures; nil means that everything git holds is applied.
 func (r Report) Err() error { return errors.Join(r.Failures...) }
 
-// Count returns how many objects were created, changed or pruned.
+// standing is a text of what holds between passes, to see whether it has changed.
+func (r Report) standing() string {
+	names := func(kinds map[schema.GroupKind]error) []string {
+		var out []string
+		for gk := range kinds {
+			out = append(out, gk.String())
+		}
+		slices.Sort(out)
+		return out
+	}
+	return fmt.Sprint(names(r.Polled), names(r.Unwatched), r.Fights)
+}
+
+// Count returns to how many objects something was done.
 func (r Report) Count(a apply.Action) int {
 	n := 0
 	for _, d := range r.Done {
@@ -93,6 +122,11 @@ func (r Report) Count(a apply.Action) int {
 		}
 	}
 	return n
+}
+
+// written returns how many objects of git were written.
+func (r Report) written() int {
+	return r.Count(apply.Create) + r.Count(apply.Adopt) + r.Count(apply.Change)
 }
 
 func (r *Report) fail(stage Stage, err error) {
@@ -117,6 +151,7 @@ func (r *Report) addGated(g decrypt.Gated, problems, warnings []decrypt.Problem)
 func (r *Report) addResult(res apply.Result) {
 	r.Done = append(r.Done, res.Done...)
 	r.Requests += res.Requests
+	r.Newer = res.Newer
 	for _, f := range res.Failed {
 		r.fail(Apply, f)
 	}

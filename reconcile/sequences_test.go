@@ -13,7 +13,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/decrypt"
@@ -59,9 +58,7 @@ func TestABranchThatIsPutBackWhileAWaveWaitsIsApplied(t *testing.T) {
 	w.start()
 	w.eventually("A", func() error { return w.holds("a", "1") })
 	w.configMap("a", "2")
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("B")
+	w.twoWaves("B")
 	w.eventually("B waits", func() error { return errors.Join(w.holds("a", "2"), w.says("msg=\"waves wait\"")) })
 	w.backTo(first)
 	if err := w.within(15*time.Second, func() error { return w.holds("a", "1") }); err != nil {
@@ -74,9 +71,7 @@ func TestAWaveIsWaitedForAgainAfterABrokenCommit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = time.Minute
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	b := w.repo.Commit("B")
+	b := w.twoWaves("B")
 	w.start()
 	w.eventually("B waits", func() error { return w.says("msg=\"waves wait\"") })
 	w.repo.Write("kustomization.yaml", "resources: [nothing.yaml]\n")
@@ -155,20 +150,6 @@ func TestDriftOfARefusedObjectIsRepairedOnceItIsLetIn(t *testing.T) {
 	}
 }
 
-// noWrites fails all writes while it is on; watches and reads go on, as when etcd has
-// no leader.
-type noWrites struct {
-	http.RoundTripper
-	on *atomic.Bool
-}
-
-func (f noWrites) RoundTrip(r *http.Request) (*http.Response, error) {
-	if f.on.Load() && r.Method != http.MethodGet {
-		return nil, errors.New("etcdserver: no leader")
-	}
-	return f.RoundTripper.RoundTrip(r)
-}
-
 func TestDriftWhileNothingCanBeWrittenIsRepairedLater(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -176,7 +157,7 @@ func TestDriftWhileNothingCanBeWrittenIsRepairedLater(t *testing.T) {
 	w.configMap("a", "1")
 	w.repo.Commit("one")
 	var on atomic.Bool
-	w.wrap = func(rt http.RoundTripper) http.RoundTripper { return noWrites{rt, &on} }
+	w.wrap = func(rt http.RoundTripper) http.RoundTripper { return harness.NoWrites(rt, &on) }
 	w.start()
 	w.eventually("applied", func() error { return w.holds("a", "1") })
 	on.Store(true)
@@ -205,9 +186,7 @@ func TestASlowLookAtAWaveIsEnough(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = 10 * time.Second
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("two waves")
+	w.twoWaves("two waves")
 	w.wrap = func(rt http.RoundTripper) http.RoundTripper { return slowWatch{rt} }
 	mark := w.cp.Mark()
 	w.start()
@@ -221,9 +200,7 @@ func TestAnEndedSinglePassIsNotReady(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = time.Minute
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("two waves")
+	w.twoWaves("two waves")
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(4*time.Second, cancel)
 	r := w.once().Once(ctx)
@@ -322,8 +299,6 @@ func TestWhatTurnsOutToChangeNothingCountsAsUnchanged(t *testing.T) {
 	}
 }
 
-var _ = rest.Config{}
-
 // noClaims forbids to look at claims.
 type noClaims struct{ http.RoundTripper }
 
@@ -339,9 +314,7 @@ func TestAWaveOfAKindThatMayNotBeWatchedIsPolled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = 5 * time.Second
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("two waves")
+	w.twoWaves("two waves")
 	w.wrap = func(rt http.RoundTripper) http.RoundTripper { return noClaims{rt} }
 	w.start()
 	w.eventually("the claim is there", func() error { return w.bind("pending") })
@@ -355,9 +328,7 @@ func TestASinglePassEndsAlsoWhereLooksAreSlow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.WaveTimeout = 5 * time.Second
-	w.repo.Write("pending.yaml", pending)
-	w.repo.Write("later.yaml", fmt.Sprintf(laterMap, "1"))
-	w.repo.Commit("two waves")
+	w.twoWaves("two waves")
 	w.wrap = func(rt http.RoundTripper) http.RoundTripper { return slowWatch{rt} }
 	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 	defer cancel()

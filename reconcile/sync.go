@@ -82,15 +82,16 @@ type Sync struct {
 	applied   string          // the commit that was applied without a failure
 	gated     string          // the commit of which later waves wait for unready
 	unready   []apply.Desired
-	behind    map[apply.ID]bool // objects of desired that wait for others: drift must not overtake them
-	lingering bool              // something that was pruned is still held by a finalizer
-	current   string            // the commit of desired
-	said      string            // the failures that were logged last
-	unwatched map[schema.GroupKind]error
-	polled    map[schema.GroupKind]error // kinds that the identity may not watch
-	reported  map[apply.ID]string        // drift that was only reported
-	drift     map[apply.ID]string        // seen by the watches, and not yet dealt with
-	cache     *decrypt.Cache             // of what was opened
+	behind    map[apply.ID]bool          // objects of desired that wait for others: drift must not overtake them
+	lingering bool                       // something that was pruned is still held by a finalizer
+	current   string                     // the commit of desired
+	said      string                     // the failures that were logged last
+	unwatched map[schema.GroupKind]error // as the last pass reported it
+	polled    map[schema.GroupKind]error // as well
+	fights    *fights
+	reported  map[apply.ID]string // drift that was only reported
+	drift     map[apply.ID]string // seen by the watches, and not yet dealt with
+	cache     *decrypt.Cache      // of what was opened
 	builds    *build.Cache
 	trigger   chan struct{}
 }
@@ -102,7 +103,7 @@ func New(cfg Config, f Fetcher, k KeyLoader, runner *apply.Runner, log *slog.Log
 		cfg.TargetNamespace = "default"
 	}
 	cfg.Policy.Namespace = cfg.TargetNamespace
-	return &Sync{trigger: make(chan struct{}, 1), drift: map[apply.ID]string{}, cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
+	return &Sync{trigger: make(chan struct{}, 1), fights: newFights(), drift: map[apply.ID]string{}, cache: decrypt.NewCache(), builds: build.NewCache(), reported: map[apply.ID]string{}, cfg: cfg, source: f, keys: k, runner: runner, log: log}
 }
 
 // Pass brings the cluster to what git holds. Where git can not be reached it
@@ -111,6 +112,7 @@ func (s *Sync) Pass(ctx context.Context) Report {
 	start := time.Now()
 	r := Report{Started: start, Stages: map[Stage]time.Duration{}}
 	s.pass(ctx, &r)
+	s.stand(&r)
 	r.Took = time.Since(start)
 	return r
 }
@@ -204,7 +206,7 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 		r.fail(Plan, err)
 		return
 	}
-	r.Polled = s.runner.Drift.Polled()
+	fresh := len(s.inventory.Entries) == 0
 	plan := apply.NewPlan(apply.PlanInput{
 		Owner: s.cfg.Owner, Desired: desired, Inventory: s.inventory, Drifted: drifted, Held: held,
 		Source:     strings.TrimRight(s.cfg.SourceName, "/") + "//" + path.Clean(strings.Trim(s.cfg.Path, "/")),
@@ -225,12 +227,15 @@ func (s *Sync) apply(ctx context.Context, r *Report, commit string, gated decryp
 		s.dealtWith(plan)
 	}
 	r.addResult(res)
-	r.Left = len(plan.Desired) - r.Count(apply.Create) - r.Count(apply.Change) - len(res.Failed) - len(res.Waiting) - len(res.Pending)
+	r.Left = len(plan.Desired) - r.written() - len(res.Failed) - len(res.Waiting) - len(res.Pending)
 	r.Terminating = res.Inventory.Terminating()
 	s.lingering = len(r.Terminating) > 0
 	if err != nil {
 		r.fail(Apply, err)
 		s.loaded = false // what is stored is not known for sure
+	}
+	if fresh && r.Count(apply.Adopt) > 0 {
+		r.Strays = s.runner.Strays(ctx, s.inventory)
 	}
 	if s.cfg.Prune && plan.PruneBlocked != "" {
 		r.PruneBlocked = plan.PruneBlocked
@@ -266,8 +271,9 @@ func (s *Sync) Once(ctx context.Context) Report {
 			break
 		}
 		next := s.Pass(ctx)
-		next.Left -= r.Count(apply.Create) + r.Count(apply.Change)
+		next.Left -= r.written()
 		next.Done = append(r.Done, next.Done...)
+		next.Strays = append(r.Strays, next.Strays...)
 		next.Requests += r.Requests
 		next.Took += r.Took
 		r = next

@@ -146,10 +146,16 @@ func (w *world) once() *Sync {
 // start runs a Sync that watches, for the length of the test.
 func (w *world) start() (reports func() []Report) {
 	w.t.Helper()
+	return w.startWith(func(*Sync) {})
+}
+
+func (w *world) startWith(change func(*Sync)) (reports func() []Report) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	r := w.runner()
 	r.Drift = apply.NewDrift(ctx, r.Cluster, w.cfg.Owner)
 	s := New(w.cfg, w.git, w.keys, r, slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	change(s)
 	var mu sync.Mutex
 	var seen []Report
 	done := make(chan struct{})
@@ -208,6 +214,12 @@ func (w *world) secret(name, value string, to crypto.Identity) {
 
 func (w *world) edit(name, value string) error {
 	_, err := w.admin.CoreV1().ConfigMaps(w.app).Patch(w.t.Context(), name, types.MergePatchType, fmt.Appendf(nil, `{"data":{"v":%q}}`, value), metav1.PatchOptions{FieldManager: "somebody"})
+	return err
+}
+
+// label gives a ConfigMap another value of our label, in JSON.
+func (w *world) label(name, value string) error {
+	_, err := w.admin.CoreV1().ConfigMaps(w.app).Patch(w.t.Context(), name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{%q:%s}}}`, apply.SyncLabel, value), metav1.PatchOptions{FieldManager: "somebody"})
 	return err
 }
 
@@ -474,7 +486,7 @@ func TestTwoWritersWhoFight(t *testing.T) {
 	w.configMap("a", "1")
 	w.configMap("b", "1")
 	w.repo.Commit("one")
-	w.start()
+	reports := w.start()
 	w.eventually("it is applied", func() error { return errors.Join(w.holds("a", "1"), w.holds("b", "1")) })
 	mark := w.cp.Mark()
 	const fighting = "fighting over an object"
@@ -493,6 +505,14 @@ func TestTwoWritersWhoFight(t *testing.T) {
 		}
 	}
 	t.Logf("%d edits; %d corrections after 110 of them, %d in all", edits, patches, w.requests(mark, "configmaps", "patch"))
+	w.eventually("it is in the report", func() error {
+		r := reports()
+		f := r[len(r)-1].Fights
+		if len(f) != 1 || f[0].ID.Name != "a" || f[0].Corrections < 5 || time.Since(f[0].Since) < 10*time.Second || !strings.Contains(f[0].Why, `last by "somebody"`) {
+			return fmt.Errorf("%+v", f)
+		}
+		return nil
+	})
 	if patches < 1 || patches > 4 {
 		t.Errorf("%d corrections of 110 edits, want one to four", patches)
 	}

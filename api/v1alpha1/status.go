@@ -85,9 +85,9 @@ type ObjectCounts struct {
 	// Terminating were pruned, and are held by a finalizer.
 	// +optional
 	Terminating int32 `json:"terminating,omitempty"`
-	// Drifted differ in the cluster, where drift is only reported, or are fought over.
+	// Fought are those that another writer changes again and again.
 	// +optional
-	Drifted int32 `json:"drifted,omitempty"`
+	Fought int32 `json:"fought,omitempty"`
 }
 
 // KeyCount is how much a key opened.
@@ -115,6 +115,8 @@ type HistoryEntry struct {
 	Time     metav1.Time `json:"time"`
 	// +optional
 	Created int32 `json:"created,omitempty"`
+	// +optional
+	Adopted int32 `json:"adopted,omitempty"`
 	// +optional
 	Changed int32 `json:"changed,omitempty"`
 	// +optional

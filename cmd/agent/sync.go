@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -137,13 +138,9 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if m := reconcile.DriftMode(o.drift); m != reconcile.Correct && m != reconcile.ReportOnly {
 		errs = append(errs, fmt.Errorf("--drift: %q is not Correct or Report", o.drift))
 	}
-	var ignore []apply.IgnoreRule
-	for _, text := range o.ignoreFields {
-		rule, err := apply.ParseIgnoreRule(text)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("--ignore-fields: %w", err))
-		}
-		ignore = append(ignore, rule)
+	ignore, err := apply.ParseIgnoreRules(o.ignoreFields)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--ignore-fields: %w", err))
 	}
 	var wait time.Duration
 	if o.waitTimeout <= 0 {
@@ -270,8 +267,10 @@ type onceReport struct {
 	Ready        bool           `json:"ready"`
 	Objects      int            `json:"objects"`
 	Created      int            `json:"created"`
+	Adopted      int            `json:"adopted"`
 	Changed      int            `json:"changed"`
 	Pruned       int            `json:"pruned"`
+	Released     int            `json:"released"`
 	Unchanged    int            `json:"unchanged"`
 	Requests     int            `json:"requests"`
 	Milliseconds int64          `json:"milliseconds"`
@@ -290,9 +289,13 @@ type onceAction struct {
 func (o syncOptions) finish(stdout, stderr io.Writer, r reconcile.Report) error {
 	out := onceReport{
 		Commit: r.Commit, Ref: r.Ref, Ready: len(r.Failures) == 0, Objects: r.Objects,
-		Created: r.Count(apply.Create), Changed: r.Count(apply.Change), Pruned: r.Count(apply.Prune),
+		Created: r.Count(apply.Create), Adopted: r.Count(apply.Adopt), Changed: r.Count(apply.Change),
+		Pruned: r.Count(apply.Prune), Released: r.Count(apply.Release),
 		Unchanged: r.Left, Requests: r.Requests, Milliseconds: r.Took.Milliseconds(), Warnings: r.Warnings,
 		Stages: map[string]int{},
+	}
+	if len(r.Strays) > 0 {
+		out.Warnings = append(slices.Clip(out.Warnings), apply.StraysWarning(o.owner(), r.Strays))
 	}
 	for st, d := range r.Stages {
 		out.Stages[string(st)] = int(d.Milliseconds())
@@ -332,8 +335,8 @@ func (r onceReport) print(w io.Writer, output string) error {
 		for _, w := range r.Warnings {
 			b = fmt.Appendf(b, "warning: %s\n", w)
 		}
-		b = fmt.Appendf(b, "commit %s: %d objects: %d created, %d changed, %d pruned, %d unchanged, in %s\n",
-			r.Commit, r.Objects, r.Created, r.Changed, r.Pruned, r.Unchanged, time.Duration(r.Milliseconds)*time.Millisecond)
+		b = fmt.Appendf(b, "commit %s: %d objects: %d created, %d adopted, %d changed, %d pruned, %d released, %d unchanged, in %s\n",
+			r.Commit, r.Objects, r.Created, r.Adopted, r.Changed, r.Pruned, r.Released, r.Unchanged, time.Duration(r.Milliseconds)*time.Millisecond)
 	}
 	if err != nil {
 		return err

@@ -3,14 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-
-	"github.com/gitseal/gitseal/build"
-	"github.com/gitseal/gitseal/decrypt"
 )
 
 func newBuildCommand() *cobra.Command {
@@ -22,15 +18,11 @@ func newBuildCommand() *cobra.Command {
 
 Sealed values are shown as placeholders (gitseal1…), so the output is safe to
 print and to keep. Generated names end in another suffix than in the cluster,
-since they are computed from the placeholders. Files outside DIR are found as far as the root of the git
-work tree.`,
+since they are computed from the placeholders. Files outside DIR are found as far as
+the root of the git work tree.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "."
-			if len(args) == 1 {
-				dir = args[0]
-			}
-			return runBuild(cmd, dir, output)
+			return runBuild(cmd, folderOf(args), output)
 		},
 	}
 	addOutputFlag(cmd, &output)
@@ -38,15 +30,11 @@ work tree.`,
 }
 
 func runBuild(cmd *cobra.Command, dir, output string) error {
-	tree, _, rel, err := workTree(dir)
+	work, err := workTree(dir)
 	if err != nil {
 		return err
 	}
-	masker := decrypt.NewMasker(decrypt.MaskerConfig{Tree: tree})
-	objects, err := build.Run(cmd.Context(), masker, rel, build.ByKind)
-	if fatal := masker.Err(); fatal != nil {
-		return fatal
-	}
+	objects, err := work.build(cmd.Context(), work.tree)
 	if err != nil {
 		return err
 	}
@@ -72,27 +60,35 @@ func runBuild(cmd *cobra.Command, dir, output string) error {
 	return write(cmd, "", out.Bytes())
 }
 
+// folderOf is the argument DIR, or the folder that the command runs in.
+func folderOf(args []string) string {
+	if len(args) == 0 {
+		return "."
+	}
+	return args[0]
+}
+
 // workTree opens the git work tree that dir lies in, or dir itself. Symbolic
 // links that leave it are refused when they are followed.
-func workTree(dir string) (tree fs.FS, root, folder string, err error) {
+func workTree(dir string) (work, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return nil, "", "", err
+		return work{}, err
 	}
 	if info, err := os.Stat(abs); err != nil || !info.IsDir() {
-		return nil, "", "", fmt.Errorf("%s is not a folder", dir)
+		return work{}, fmt.Errorf("%s is not a folder", dir)
 	}
-	root = abs
+	root := abs
 	if git, err := findUp(abs, ".git"); err == nil {
 		root = filepath.Dir(git)
 	}
-	folder, err = filepath.Rel(root, abs)
+	folder, err := filepath.Rel(root, abs)
 	if err != nil {
-		return nil, "", "", err
+		return work{}, err
 	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
-		return nil, "", "", err
+		return work{}, err
 	}
-	return r.FS(), root, filepath.ToSlash(folder), nil
+	return work{r.FS(), root, filepath.ToSlash(folder)}, nil
 }

@@ -11,18 +11,18 @@ import (
 
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/decrypt"
-	"github.com/gitseal/gitseal/internal/kubeconfig"
 	"github.com/gitseal/gitseal/internal/version"
 )
 
 type diffOptions struct {
-	kubeconfig, context, namespace, name string
-	targetNamespace, sealedSecrets       string
-	ignoreFields                         []string
-	prune                                bool
-	pruneLimit                           string
-	output                               string
-	timeout                              time.Duration
+	clusterFlags
+	namespace, name                string
+	targetNamespace, sealedSecrets string
+	ignoreFields                   []string
+	prune                          bool
+	pruneLimit                     string
+	output                         string
+	timeout                        time.Duration
 }
 
 func newDiffCommand() *cobra.Command {
@@ -33,10 +33,11 @@ func newDiffCommand() *cobra.Command {
 		Long: `Show what a commit of the work tree would change in the cluster.
 
 DIR is rendered without any key, and so is the commit that the agent has applied, which
-must be in this clone. The plan is the agent's own: what is created, changed, left and
-pruned, and why. For what changes the API server is asked by a dry run, and the
-difference is shown. Of Secrets only the names of keys are shown, and whether they were
-sealed anew; no Secret is sent or read, but for the agent's inventory.
+must be in this clone. The plan is the agent's own: what is created, adopted (it is in
+the cluster already), changed, left and pruned, and why. For what changes the API server
+is asked by a dry run, and the difference is shown. Of Secrets only the names of keys are
+shown, and whether they were sealed anew; no Secret is sent or read, but for the agent's
+inventory.
 
 It needs the rights to read the agent's inventory (Secrets of --namespace), to list what
 the sync applies, and to patch it, since a dry run asks for that.
@@ -44,16 +45,11 @@ the sync applies, and to patch it, since a dry run asks for that.
 Exit codes: 0 no difference, 1 a difference, 2 an error, 3 not authorised.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "."
-			if len(args) == 1 {
-				dir = args[0]
-			}
-			return o.run(cmd, dir)
+			return o.run(cmd, folderOf(args))
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG)")
-	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
+	o.clusterFlags.add(f)
 	f.StringVar(&o.namespace, "namespace", "gitseal-system", "namespace of the agent's keys and state")
 	f.StringVar(&o.name, "name", "default", "name of the sync, as the agent has it")
 	f.StringVarP(&o.targetNamespace, "target-namespace", "n", "default", "namespace for objects that name none, as the agent has it")
@@ -75,21 +71,17 @@ func (o diffOptions) run(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return fmt.Errorf("--prune-limit: %w", err)
 	}
-	var ignore []apply.IgnoreRule
-	for _, text := range o.ignoreFields {
-		rule, err := apply.ParseIgnoreRule(text)
-		if err != nil {
-			return fmt.Errorf("--ignore-fields: %w", err)
-		}
-		ignore = append(ignore, rule)
+	ignore, err := apply.ParseIgnoreRules(o.ignoreFields)
+	if err != nil {
+		return fmt.Errorf("--ignore-fields: %w", err)
 	}
-	work, err := newWork(dir)
+	work, err := workTree(dir)
 	if err != nil {
 		return err
 	}
-	cfg, err := kubeconfig.Load(o.kubeconfig, o.context)
+	cfg, err := o.config()
 	if err != nil {
-		return hint(err, "say --kubeconfig, or set KUBECONFIG")
+		return err
 	}
 	cfg.UserAgent = "gitseal-seal/" + version.Get().Version
 	cluster, err := apply.Connect(cfg)

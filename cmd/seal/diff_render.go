@@ -23,11 +23,6 @@ type work struct {
 	folder string // in it
 }
 
-func newWork(dir string) (work, error) {
-	tree, root, folder, err := workTree(dir)
-	return work{tree, root, folder}, err
-}
-
 // render is a tree as objects, without keys.
 type render struct {
 	objects []decrypt.Object

@@ -12,7 +12,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/gitseal/gitseal/crypto"
-	"github.com/gitseal/gitseal/internal/kubeconfig"
 	"github.com/gitseal/gitseal/keys"
 )
 
@@ -24,10 +23,11 @@ const (
 )
 
 type fetchOptions struct {
-	kubeconfig, context, namespace string
-	accept                         bool
-	output                         string
-	timeout                        time.Duration
+	clusterFlags
+	namespace string
+	accept    bool
+	output    string
+	timeout   time.Duration
 }
 
 func newKeysFetchCommand() *cobra.Command {
@@ -43,16 +43,11 @@ that sealing needs no cluster. Keys that differ from those in the repository are
 shown with both fingerprints, and written only with --accept.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := "."
-			if len(args) == 1 {
-				dir = args[0]
-			}
-			return o.run(cmd, dir)
+			return o.run(cmd, folderOf(args))
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG)")
-	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
+	o.clusterFlags.add(f)
 	f.StringVarP(&o.namespace, "namespace", "n", "gitseal-system", "namespace of the agent")
 	f.BoolVar(&o.accept, "accept", false, "write keys that differ from those in the repository")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "longest time to wait for the API server")
@@ -102,9 +97,9 @@ func (o fetchOptions) run(cmd *cobra.Command, dir string) error {
 }
 
 func (o fetchOptions) fetch(cmd *cobra.Command) (keys.Public, error) {
-	cfg, err := kubeconfig.Load(o.kubeconfig, o.context)
+	cfg, err := o.config()
 	if err != nil {
-		return keys.Public{}, hint(err, "say --kubeconfig, or set KUBECONFIG")
+		return keys.Public{}, err
 	}
 	cfg.Timeout = o.timeout
 	client, err := kubernetes.NewForConfig(cfg)

@@ -286,7 +286,9 @@ func TestMovingFromTheControllerAndBackDeletesNoSecret(t *testing.T) {
 
 	t.Log("PassThrough")
 	e.commit("the same in git", objects)
-	e.pass(passThrough...)
+	if r := e.pass(passThrough...); r.Adopted != len(names) || r.Created > 0 {
+		t.Errorf("%d adopted, %d created, want all %d adopted: %v", r.Adopted, r.Created, len(names), r.Actions)
+	}
 	for _, name := range names {
 		u, err := e.sealedSecrets(e.app).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
@@ -334,7 +336,9 @@ func TestMovingFromTheControllerAndBackDeletesNoSecret(t *testing.T) {
 
 	t.Log("back: the controller again, and PassThrough")
 	e.controller = harness.NewSealedSecrets(t, e.cp, harness.SealedSecretsConfig{Namespace: e.controller.Namespace})
-	e.pass(passThrough...)
+	if r := e.pass(passThrough...); r.Released != len(names) || r.Pruned > 0 {
+		t.Errorf("%d released, %d pruned, want all %d released: %v", r.Released, r.Pruned, len(names), r.Actions)
+	}
 	for _, name := range names {
 		if ok, message := e.synced(e.app, name); !ok {
 			t.Errorf("%s: the controller says %s", name, message)
@@ -417,7 +421,7 @@ func (e *sealedEnv) assertUnsealed(t *testing.T, step string, before map[string]
 			t.Errorf("%s: SealedSecret %s: got %v, want none", step, name, err)
 		}
 	}
-	if r := e.pass(flags...); r.Created+r.Changed+r.Pruned > 0 {
+	if r := e.pass(flags...); r.Created+r.Adopted+r.Changed+r.Pruned+r.Released > 0 {
 		t.Errorf("%s: another pass: got %v, want no actions", step, r.Actions)
 	}
 	e.assertSame(step+", another pass", before)

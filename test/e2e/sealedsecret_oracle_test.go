@@ -256,10 +256,10 @@ func (e *sealedEnv) clear(cases []*sealedCase) {
 
 // sealedReport is what `agent sync --once -o json` says.
 type sealedReport struct {
-	Created, Changed, Pruned int
-	Actions                  []struct{ Object, Action, Reason string }
-	Failures                 []string
-	text, log                string
+	Created, Adopted, Changed, Pruned, Released int
+	Actions                                     []struct{ Object, Action, Reason string }
+	Failures                                    []string
+	text, log                                   string
 }
 
 func (e *env) sealedReport(more ...string) sealedReport {

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -38,4 +39,21 @@ func (s swallow) Read(b []byte) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// NoWrites lets a client read and watch, and nothing else, while on is set: as when etcd
+// has no leader.
+func NoWrites(rt http.RoundTripper, on *atomic.Bool) http.RoundTripper { return noWrites{rt, on} }
+
+type noWrites struct {
+	http.RoundTripper
+	on *atomic.Bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (n noWrites) RoundTrip(r *http.Request) (*http.Response, error) {
+	if n.on.Load() && r.Method != http.MethodGet {
+		return nil, errors.New("etcdserver: no leader")
+	}
+	return n.RoundTripper.RoundTrip(r)
 }
