@@ -16,6 +16,10 @@
 // password. Submodules are empty folders. SHA-256 repositories are not
 // supported.
 //
+// Who signed a commit is for package verify, which takes Commit.Raw and RawTag.
+// Whether following a ref was going forward, Source.Descends tells, and what changed
+// on the way Tree.ChangedSince.
+//
 // Errors name the URL and the ref. They never hold what the server said beyond
 // a status code, nor a credential.
 //

@@ -10,7 +10,7 @@ import (
 	"net/http"
 )
 
-// What Fetch fails with, beside the error types of this package and the error
+// What Fetch and Descends fail with, beside the error types of this package and the error
 // of its context.
 var (
 	// ErrAuthentication: the credential is missing, wrong or not allowed to read.
@@ -24,6 +24,11 @@ var (
 	ErrHostKey = errors.New("ssh host key not accepted")
 	// ErrProtocol: the answer is not one of a git server, or is cut short.
 	ErrProtocol = errors.New("unexpected answer")
+	// ErrShallow: the repository itself holds only a part of its history, and
+	// Descends needs more.
+	ErrShallow = errors.New("the repository holds only a part of its history")
+	// ErrNoCommit: nothing was fetched yet.
+	ErrNoCommit = errors.New("no commit was fetched yet")
 	// ErrRedirect: the server sent us elsewhere, and we do not follow.
 	ErrRedirect = errors.New("redirect not followed")
 )

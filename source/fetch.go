@@ -37,32 +37,58 @@ func (s *Source) fetch(ctx context.Context) (*Commit, bool, error) {
 	if s.ref.Commit != "" {
 		return s.fetchCommit(ctx, open)
 	}
-	tip, name, err := s.advertisedTip(open.refs())
+	to, err := s.advertisedTip(open.refs())
 	if err != nil {
 		return nil, false, err
 	}
-	if last != nil && s.tip == tip {
-		return last, false, nil
+	if last != nil && s.tip == to.tip {
+		commit, renamed := s.renamed(last, to)
+		return commit, renamed, nil
 	}
-	if s.refused != nil && s.refused.tip == tip {
+	if s.refused != nil && s.refused.tip == to.tip {
 		return nil, false, s.refused
 	}
 	if last != nil {
 		// The commit we have saves nearly all of the transfer. Whatever goes
 		// wrong with it, asking as if for the first time may still work.
-		w := want{hashes: []plumbing.Hash{tip}, have: plumbing.NewHash(last.Hash), shallow: true}
-		commit, err := s.receive(ctx, open, w, goal{tip: tip, name: name, base: s.known})
+		w := want{hashes: []plumbing.Hash{to.tip}, have: plumbing.NewHash(last.Hash), depth: 1}
+		thin := to
+		thin.base = s.known
+		commit, err := s.receive(ctx, open, w, thin)
 		if err == nil || ctx.Err() != nil || errors.As(err, new(*refusedContent)) {
 			return commit, err == nil, err
 		}
 	}
-	commit, err := s.receive(ctx, open, want{hashes: []plumbing.Hash{tip}, shallow: true}, goal{tip: tip, name: name})
+	commit, err := s.receive(ctx, open, want{hashes: []plumbing.Hash{to.tip}, depth: 1}, to)
 	return commit, err == nil, err
+}
+
+// renamed returns the last commit as what to says it was found as. Only of a range
+// of versions another tag may stand for the same commit.
+func (s *Source) renamed(last *Commit, to goal) (*Commit, bool) {
+	if s.ref.SemVer == "" || last.Ref == to.refOf(last.Hash) && last.Version == to.version {
+		return last, false
+	}
+	commit := *last
+	commit.Ref, commit.Version = to.refOf(last.Hash), to.version
+	s.last.Store(&commit)
+	return &commit, true
 }
 
 // advertisedTip returns the object that the ref stands for, and the name it was
 // found as.
-func (s *Source) advertisedTip(a *advertisement) (plumbing.Hash, string, error) {
+func (s *Source) advertisedTip(a *advertisement) (goal, error) {
+	if s.ref.SemVer != "" {
+		tags := func(yield func(string) bool) {
+			for name := range a.refs {
+				if tag, ok := strings.CutPrefix(name, tagPrefix); ok && !yield(tag) {
+					return
+				}
+			}
+		}
+		tag, version, err := highest(s.versions, tags, s.ref)
+		return goal{tip: a.refs[tagPrefix+tag], name: tag, version: version}, err
+	}
 	full, short := headRef, strings.TrimPrefix(a.head, branchPrefix)
 	switch {
 	case s.ref.Branch != "":
@@ -74,7 +100,7 @@ func (s *Source) advertisedTip(a *advertisement) (plumbing.Hash, string, error) 
 		if short == "" {
 			short = headRef
 		}
-		return hash, short, nil
+		return goal{tip: hash, name: short}, nil
 	}
 	missing := &RefNotFoundError{Ref: s.ref.String()}
 	switch {
@@ -83,7 +109,7 @@ func (s *Source) advertisedTip(a *advertisement) (plumbing.Hash, string, error) 
 	case full == headRef:
 		missing.Reason = "the default branch of the repository does not exist, name a branch"
 	}
-	return plumbing.ZeroHash, "", missing
+	return goal{}, missing
 }
 
 // fetchCommit gets one commit by its hash. Servers give what a ref stands for,
@@ -95,7 +121,7 @@ func (s *Source) fetchCommit(ctx context.Context, open session) (*Commit, bool, 
 	if tip, ok := open.refs().tip(hash); ok {
 		ask = tip
 	}
-	commit, err := s.receive(ctx, open, want{hashes: []plumbing.Hash{ask}, shallow: true}, to)
+	commit, err := s.receive(ctx, open, want{hashes: []plumbing.Hash{ask}, depth: 1}, to)
 	var refused *refusedError
 	if err == nil || ctx.Err() != nil || !errors.As(err, &refused) {
 		return commit, err == nil, err
@@ -121,8 +147,17 @@ func (s *Source) fetchCommit(ctx context.Context, open session) (*Commit, bool, 
 type goal struct {
 	tip     plumbing.Hash
 	name    string  // the ref it was found as, empty for a commit by hash
+	version string  // what name is as a version, for Ref.SemVer
 	base    objects // what the pack may build on
 	missing error   // instead of ErrProtocol when tip is not in the pack
+}
+
+// refOf is Commit.Ref.
+func (g goal) refOf(hash string) string {
+	if g.name == "" {
+		return "sha1:" + hash
+	}
+	return g.name + "@sha1:" + hash
 }
 
 // receive asks for a pack and takes the commit in it.
@@ -156,23 +191,35 @@ type refusedContent struct {
 func (r *refusedContent) Unwrap() error { return r.error }
 
 func (s *Source) receiveObjects(ctx context.Context, open session, w want, base objects, big bigBlobs) (objects, error) {
+	answer, err := ask(ctx, open, w)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Close()
+	got, err := unpack(ctx, answer.pack, base, s.limits, big)
+	if err != nil {
+		return nil, readError(answer.body, err, "the pack")
+	}
+	return got, nil
+}
+
+// ask sends a question and reads what comes before the pack. The answer is to be
+// closed.
+func ask(ctx context.Context, open session, w want) (*answer, error) {
 	body, closer, err := open.pack(ctx, w.encode(open.refs()))
 	if err != nil {
 		return nil, err
 	}
-	defer closer.Close()
-	pack, err := w.readAnswer(body, open.refs())
+	out, err := w.readAnswer(body, open.refs())
 	if err != nil {
-		if body.err == nil && !errors.As(err, new(*refusedError)) {
+		_ = closer.Close() // err says more
+		if body.err == nil && !errors.As(err, new(*refusedError)) && !errors.As(err, new(*LimitError)) {
 			err = &refusedError{} // some servers just end where others say why
 		}
 		return nil, readError(body, err, "the answer")
 	}
-	got, err := unpack(ctx, pack, base, s.limits, big)
-	if err != nil {
-		return nil, readError(body, err, "the pack")
-	}
-	return got, nil
+	out.body, out.Closer = body, closer
+	return out, nil
 }
 
 // layered looks into a pack and then into what we had before.
@@ -192,14 +239,15 @@ func (s *Source) fetchLocal(ctx context.Context) (*Commit, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	tip, name, err := repo.tip(s.ref)
+	to, err := repo.tip(s.ref, s.versions)
 	if err != nil {
 		return nil, false, err
 	}
-	if last := s.last.Load(); last != nil && s.tip == tip {
-		return last, false, nil
+	if last := s.last.Load(); last != nil && s.tip == to.tip {
+		commit, renamed := s.renamed(last, to)
+		return commit, renamed, nil
 	}
-	commit, err := s.take(ctx, repo, goal{tip: tip, name: name})
+	commit, err := s.take(ctx, repo, to)
 	if err != nil {
 		if errors.Is(err, plumbing.ErrObjectNotFound) && s.ref.Commit != "" {
 			err = &RefNotFoundError{Ref: s.ref.String()}
@@ -233,7 +281,8 @@ func (s *Source) take(ctx context.Context, store objectStore, to goal) (*Commit,
 	}
 	commit := &Commit{
 		Hash:    hash.String(),
-		Ref:     "sha1:" + hash.String(),
+		Ref:     to.refOf(hash.String()),
+		Version: to.version,
 		Author:  oneLine(decoded.Author.Name, maxNameRunes),
 		Email:   oneLine(decoded.Author.Email, maxNameRunes),
 		Subject: oneLine(decoded.Message, maxSubjectRunes),
@@ -241,9 +290,6 @@ func (s *Source) take(ctx context.Context, store objectStore, to goal) (*Commit,
 		Raw:     bytes.Clone(obj.data), // data goes on to be the base of deltas
 		RawTag:  rawTag,
 		Tree:    tree,
-	}
-	if to.name != "" {
-		commit.Ref = to.name + "@" + commit.Ref
 	}
 	s.tip = to.tip
 	if s.remote != nil {

@@ -17,18 +17,20 @@ const (
 
 // Limits that nobody needs to change.
 const (
-	maxRefsBytes   = 32 << 20 // the ref advertisement
-	maxPathBytes   = 4096     // a path in the tree
-	maxPathDepth   = 64       // folders in a path
-	maxLinkBytes   = 4096     // the target of a symbolic link
-	maxLinkHops    = 40       // symbolic links followed for one path, as in Linux
-	maxTagDepth    = 8        // a tag of a tag of a tag
-	maxAckLines    = 1024     // pkt-lines before the pack
-	maxStderrBytes = 4096     // what an ssh server may say beside the data
-	maxDrainBytes  = 4096     // read after the answer, to keep the connection
-	maxDeltaGrow   = 1 << 20  // bytes made ready for a delta before it is read
-	maxRedirects   = 5        // followed for the first request
-	objectOverhead = 512      // bytes of memory counted for an object beside its content
+	maxRefsBytes    = 32 << 20 // the ref advertisement
+	maxPathBytes    = 4096     // a path in the tree
+	maxPathDepth    = 64       // folders in a path
+	maxLinkBytes    = 4096     // the target of a symbolic link
+	maxLinkHops     = 40       // symbolic links followed for one path, as in Linux
+	maxTagDepth     = 8        // a tag of a tag of a tag
+	maxAckLines     = 1024     // pkt-lines before the pack
+	maxShallowLines = 100_000  // commits that a history of some depth ends with
+	maxRangeBytes   = 256      // a range of versions
+	maxStderrBytes  = 4096     // what an ssh server may say beside the data
+	maxDrainBytes   = 4096     // read after the answer, to keep the connection
+	maxDeltaGrow    = 1 << 20  // bytes made ready for a delta before it is read
+	maxRedirects    = 5        // followed for the first request
+	objectOverhead  = 512      // bytes of memory counted for an object beside its content
 )
 
 // Limits bounds what a remote may make us read and keep. A zero field stands

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -29,12 +32,23 @@ func openLocal(path string, limits Limits) (*localRepository, error) {
 }
 
 // tip returns the object that ref stands for and the name it was found as.
-func (l *localRepository) tip(ref Ref) (plumbing.Hash, string, error) {
+func (l *localRepository) tip(ref Ref, versions *semver.Constraints) (goal, error) {
 	name := plumbing.HEAD
+	var version string
 	switch {
 	case ref.Commit != "":
 		hash, err := parseHash(ref.Commit)
-		return hash, "", err
+		return goal{tip: hash}, err
+	case ref.SemVer != "":
+		tags, err := l.tags()
+		if err != nil {
+			return goal{}, err
+		}
+		var tag string
+		if tag, version, err = highest(versions, slices.Values(tags), ref); err != nil {
+			return goal{}, err
+		}
+		name = plumbing.NewTagReferenceName(tag)
 	case ref.Branch != "":
 		name = plumbing.NewBranchReferenceName(ref.Branch)
 	case ref.Tag != "":
@@ -42,12 +56,42 @@ func (l *localRepository) tip(ref Ref) (plumbing.Hash, string, error) {
 	}
 	found, err := l.repo.Reference(name, true)
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return plumbing.ZeroHash, "", &RefNotFoundError{Ref: ref.String()}
+		return goal{}, &RefNotFoundError{Ref: ref.String()}
 	}
 	if err != nil {
-		return plumbing.ZeroHash, "", fmt.Errorf("read ref: %w", err)
+		return goal{}, fmt.Errorf("read ref: %w", err)
 	}
-	return found.Hash(), found.Name().Short(), nil
+	return goal{tip: found.Hash(), name: found.Name().Short(), version: version}, nil
+}
+
+// tags are the short names of all tags.
+func (l *localRepository) tags() ([]string, error) {
+	refs, err := l.repo.Tags()
+	if err != nil {
+		return nil, fmt.Errorf("read tags: %w", err)
+	}
+	var names []string
+	err = refs.ForEach(func(r *plumbing.Reference) error {
+		names = append(names, strings.TrimPrefix(r.Name().String(), tagPrefix))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read tags: %w", err)
+	}
+	return names, nil
+}
+
+// ends are the commits whose parents a shallow clone lacks.
+func (l *localRepository) ends() (map[plumbing.Hash]bool, error) {
+	hashes, err := l.repo.Storer.Shallow()
+	if err != nil {
+		return nil, fmt.Errorf("read the ends of a shallow clone: %w", err)
+	}
+	ends := map[plumbing.Hash]bool{}
+	for _, h := range hashes {
+		ends[h] = true
+	}
+	return ends, nil
 }
 
 // get implements objectStore. The size is looked at before the content is read,

@@ -65,8 +65,10 @@ const (
 type unpacker struct {
 	limits   Limits
 	big      bigBlobs
-	known    objects // bases of a thin pack
-	unpacked int64   // bytes so far, with those that were dropped
+	known    objects             // bases of a thin pack
+	only     plumbing.ObjectType // what to keep; zero for everything
+	skipped  map[int64]bool      // offsets of what was not kept because of only
+	unpacked int64               // bytes so far, with those that were dropped
 	objects  objects
 	byOffset map[int64]plumbing.Hash
 	deltas   []delta
@@ -83,15 +85,31 @@ type delta struct {
 // errDroppedBase, a *LimitError, the context's, or something that says that the
 // pack is bad.
 func unpack(ctx context.Context, r io.Reader, known objects, limits Limits, big bigBlobs) (objects, error) {
-	u := &unpacker{
+	u := newUnpacker(limits)
+	u.known, u.big = known, big
+	return u.unpack(ctx, r)
+}
+
+// unpackCommits reads one pack and keeps the commits. What else is in it counts
+// for the limits, and is neither kept nor looked at.
+func unpackCommits(ctx context.Context, r io.Reader, limits Limits) (objects, error) {
+	u := newUnpacker(limits)
+	u.only = plumbing.CommitObject
+	return u.unpack(ctx, r)
+}
+
+func newUnpacker(limits Limits) *unpacker {
+	return &unpacker{
 		limits:   limits,
-		big:      big,
-		known:    known,
+		skipped:  map[int64]bool{},
 		objects:  objects{},
 		byOffset: map[int64]plumbing.Hash{},
 		onOffset: map[int64][]int{},
 		onHash:   map[plumbing.Hash][]int{},
 	}
+}
+
+func (u *unpacker) unpack(ctx context.Context, r io.Reader) (objects, error) {
 	scanner := packfile.NewScanner(onlyReader{r})
 	_, count, err := scanner.Header()
 	if err != nil {
@@ -112,7 +130,7 @@ func unpack(ctx context.Context, r io.Reader, known objects, limits Limits, big 
 		return nil, err
 	}
 	for hash, obj := range u.objects {
-		if obj.size > limits.FileBytes {
+		if obj.size > u.limits.FileBytes {
 			obj.data, obj.dropped = nil, true
 			u.objects[hash] = obj
 		}
@@ -145,6 +163,13 @@ func (u *unpacker) readObject(scanner *packfile.Scanner) error {
 	if err := u.reserve(h.Type, h.Length); err != nil {
 		return err
 	}
+	if u.skips(h) {
+		u.skipped[h.Offset] = true
+		if n, _, err := scanner.NextObject(io.Discard); err != nil || n != h.Length {
+			return errors.Join(packfile.ErrMalformedPackFile, err)
+		}
+		return nil
+	}
 	switch h.Type {
 	case plumbing.CommitObject, plumbing.TreeObject, plumbing.BlobObject, plumbing.TagObject:
 		w := u.newWriter(h.Type, h.Length)
@@ -172,6 +197,18 @@ func (u *unpacker) readObject(scanner *packfile.Scanner) error {
 	}
 	u.deltas = append(u.deltas, delta{offset: h.Offset, instructions: buf.Bytes()})
 	return nil
+}
+
+// skips says that an object is surely not of the kind that is kept. A delta is of
+// the kind of its base, which comes before it, unless it is named by its hash.
+func (u *unpacker) skips(h *packfile.ObjectHeader) bool {
+	switch h.Type {
+	case plumbing.CommitObject, plumbing.TreeObject, plumbing.BlobObject, plumbing.TagObject:
+		return u.only != plumbing.InvalidObject && h.Type != u.only
+	case plumbing.OFSDeltaObject:
+		return u.skipped[h.OffsetReference]
+	}
+	return false
 }
 
 // resolveDeltas works from the bases upwards, so there is no recursion, no
@@ -215,8 +252,8 @@ func (u *unpacker) resolveDeltas(ctx context.Context) error {
 			left--
 		}
 	}
-	if left > 0 {
-		return errNoBase
+	if left > 0 && u.only == plumbing.InvalidObject {
+		return errNoBase // else its base was skipped
 	}
 	return nil
 }

@@ -329,14 +329,27 @@ func FuzzUnpack(f *testing.F) {
 				t.Error("objects beside an error")
 			}
 		}
+		commits, commitsErr := unpackCommits(t.Context(), bytes.NewReader(data), limits)
+		if err == nil && commitsErr != nil {
+			t.Errorf("the commits alone: %v", commitsErr)
+		}
+		for hash, obj := range commits {
+			c.Saw("a commit")
+			if obj.kind == plumbing.CommitObject && plumbing.ComputeHash(obj.kind, obj.data) != hash {
+				t.Errorf("%s has another content", hash)
+			}
+		}
 		for hash, obj := range got {
 			c.Saw("an object")
+			if _, ok := commits[hash]; ok != (obj.kind == plumbing.CommitObject) {
+				t.Errorf("%s %s is among the commits: %v", obj.kind, hash, ok)
+			}
 			if !obj.dropped && plumbing.ComputeHash(obj.kind, obj.data) != hash {
 				t.Errorf("%s has another content", hash)
 			}
 		}
 	})
-	c.Reached("an error", "an object")
+	c.Reached("an error", "an object", "a commit")
 }
 
 func FuzzApplyDelta(f *testing.F) {
@@ -379,7 +392,10 @@ func FuzzReadAdvertisement(f *testing.F) {
 			return
 		}
 		c.Saw("read")
-		_, _ = want{hashes: []plumbing.Hash{{1}}, shallow: true}.readAnswer(bytes.NewReader(data), a)
+		got, err := want{hashes: []plumbing.Hash{{1}}, depth: 1}.readAnswer(bytes.NewReader(data), a)
+		if (got == nil) == (err == nil) {
+			t.Errorf("got %v and %v for the answer", got, err)
+		}
 	})
 	c.Reached("an error", "read")
 }

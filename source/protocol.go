@@ -51,6 +51,7 @@ type session interface {
 type advertisement struct {
 	refs         map[string]plumbing.Hash // with HEAD
 	peeled       map[string]plumbing.Hash // what an annotated tag stands for
+	ends         map[plumbing.Hash]bool   // whose parents the server itself lacks
 	head         string                   // the ref that HEAD points to, if the server tells
 	capabilities map[capability.Capability]bool
 }
@@ -63,6 +64,7 @@ func readAdvertisement(r io.Reader) (*advertisement, error) {
 	a := &advertisement{
 		refs:         map[string]plumbing.Hash{},
 		peeled:       map[string]plumbing.Hash{},
+		ends:         map[plumbing.Hash]bool{},
 		capabilities: map[capability.Capability]bool{},
 	}
 	lines := pktline.NewScanner(r)
@@ -85,7 +87,12 @@ func readAdvertisement(r io.Reader) (*advertisement, error) {
 			a.readCapabilities(caps)
 			line = ref
 		}
-		if strings.HasPrefix(line, "shallow ") {
+		if id, ok := strings.CutPrefix(line, "shallow "); ok {
+			hash, err := parseHash(id)
+			if err != nil {
+				return nil, err
+			}
+			a.ends[hash] = true
 			continue
 		}
 		if err := a.readRef(line); err != nil {
@@ -158,9 +165,14 @@ func (a *advertisement) tips() []plumbing.Hash {
 
 // want is one question to upload-pack.
 type want struct {
-	hashes  []plumbing.Hash
-	have    plumbing.Hash // with its tree but without its parents, or zero
-	shallow bool          // only the commits themselves, not their parents
+	hashes []plumbing.Hash
+	have   plumbing.Hash // a commit that we have, or zero
+	depth  int           // so many generations of commits; zero for all
+	// less leaves out what is to be reached from have, its parents too. Then
+	// nothing in the pack may build on it. Without, only have and its tree are
+	// there.
+	less   bool
+	filter string // what to leave out, in git's words; empty for nothing
 }
 
 func (w want) encode(a *advertisement) []byte {
@@ -173,8 +185,11 @@ func (w want) encode(a *advertisement) []byte {
 			caps = append(caps, c.String())
 		}
 	}
-	if !w.have.IsZero() && a.capabilities[capability.ThinPack] {
+	if !w.have.IsZero() && !w.less && a.capabilities[capability.ThinPack] {
 		caps = append(caps, capability.ThinPack.String())
+	}
+	if w.filter != "" {
+		caps = append(caps, capability.Filter.String())
 	}
 	var buf bytes.Buffer
 	line := func(format string, args ...any) {
@@ -185,11 +200,14 @@ func (w want) encode(a *advertisement) []byte {
 	for _, h := range w.hashes[1:] {
 		line("want %s\n", h)
 	}
-	if w.shallow && a.capabilities[capability.Shallow] {
-		if !w.have.IsZero() {
+	if w.deepens(a) {
+		if !w.have.IsZero() && !w.less {
 			line("shallow %s\n", w.have)
 		}
-		line("deepen 1\n")
+		line("deepen %d\n", w.depth)
+	}
+	if w.filter != "" {
+		line("filter %s\n", w.filter)
 	}
 	buf.WriteString("0000")
 	if !w.have.IsZero() {
@@ -199,21 +217,27 @@ func (w want) encode(a *advertisement) []byte {
 	return buf.Bytes()
 }
 
-// readAnswer reads what comes before the pack, and returns the pack.
-func (w want) readAnswer(r io.Reader, a *advertisement) (io.Reader, error) {
+// deepens says whether the depth is asked for. A server that knows none sends the
+// whole history.
+func (w want) deepens(a *advertisement) bool {
+	return w.depth > 0 && a.capabilities[capability.Shallow]
+}
+
+// answer is what comes before a pack, and the pack.
+type answer struct {
+	body *limitedReader // what both come through
+	io.Closer
+	pack   io.Reader
+	common bool                   // the server has the commit want.have
+	ends   map[plumbing.Hash]bool // whose parents are left out because of want.depth
+}
+
+func (w want) readAnswer(r io.Reader, a *advertisement) (*answer, error) {
 	lines := pktline.NewScanner(r)
-	if w.shallow && a.capabilities[capability.Shallow] {
-		for n := 0; ; n++ {
-			if !lines.Scan() {
-				return nil, scanError(lines.Err())
-			}
-			if len(lines.Bytes()) == 0 {
-				break
-			}
-			text := string(lines.Bytes())
-			if n > maxAckLines || !strings.HasPrefix(text, "shallow ") && !strings.HasPrefix(text, "unshallow ") {
-				return nil, ErrProtocol
-			}
+	out := &answer{ends: map[plumbing.Hash]bool{}}
+	if w.deepens(a) {
+		if err := w.readShallow(lines, out.ends); err != nil {
+			return nil, err
 		}
 	}
 	for n := 0; ; n++ {
@@ -224,6 +248,7 @@ func (w want) readAnswer(r io.Reader, a *advertisement) (io.Reader, error) {
 		if n > maxAckLines || len(fields) == 0 {
 			return nil, ErrProtocol
 		}
+		out.common = out.common || fields[0] == "ACK"
 		if fields[0] == "NAK" || fields[0] == "ACK" && len(fields) == 2 {
 			break
 		}
@@ -231,10 +256,38 @@ func (w want) readAnswer(r io.Reader, a *advertisement) (io.Reader, error) {
 			return nil, ErrProtocol
 		}
 	}
+	out.pack = r
 	if a.capabilities[capability.Sideband64k] {
-		return sideband.NewDemuxer(sideband.Sideband64k, r), nil
+		out.pack = sideband.NewDemuxer(sideband.Sideband64k, r)
 	}
-	return r, nil
+	return out, nil
+}
+
+func (w want) readShallow(lines *pktline.Scanner, ends map[plumbing.Hash]bool) error {
+	for n := 0; ; n++ {
+		if !lines.Scan() {
+			return scanError(lines.Err())
+		}
+		text := strings.TrimSuffix(string(lines.Bytes()), "\n")
+		if text == "" {
+			return nil
+		}
+		if n > maxShallowLines {
+			return &LimitError{What: "the list of commits where the history ends", Limit: maxShallowLines, Unit: "commits"}
+		}
+		id, shallow := strings.CutPrefix(text, "shallow ")
+		if !shallow {
+			if !strings.HasPrefix(text, "unshallow ") {
+				return ErrProtocol
+			}
+			continue
+		}
+		hash, err := parseHash(id)
+		if err != nil {
+			return err
+		}
+		ends[hash] = true
+	}
 }
 
 func scanError(err error) error {

@@ -9,28 +9,39 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/go-git/go-git/v5/plumbing"
 )
 
 // defaultTimeout bounds one Fetch.
 const defaultTimeout = 60 * time.Second
 
-// Ref says what to follow: a branch, a tag, or one commit; nothing set stands
-// for HEAD of the remote, its default branch. At most one field is set. Branch
-// and Tag are short names, Commit is a full hash.
+// Ref says what to follow: a branch, a tag, the highest version among the tags, or
+// one commit; nothing set stands for HEAD of the remote, its default branch. At
+// most one field is set. Branch and Tag are short names, Commit is a full hash.
 type Ref struct {
 	Branch string
 	Tag    string
+	// SemVer is a range such as ">=1.2 <2" or "1.x", as in Flux and Helm. It
+	// stands for the tag with the highest version in it. Versions have three
+	// numbers, with or without a "v"; other tags are passed over. Pre-releases
+	// count only in a range that names one, such as ">=1.2.0-0". Of tags that are
+	// the same version, as v1.0.0 and 1.0.0 or 1.0.0+a and 1.0.0+b, it is the last
+	// in the order of their bytes.
+	SemVer string
 	Commit string
 }
 
-// String is for messages: "branch main", "tag v1", "commit 1234...", "HEAD".
+// String is for messages: "branch main", "tag v1", "semver 1.x", "commit 1234...",
+// "HEAD".
 func (r Ref) String() string {
 	switch {
 	case r.Branch != "":
 		return "branch " + printable(r.Branch)
 	case r.Tag != "":
 		return "tag " + printable(r.Tag)
+	case r.SemVer != "":
+		return "semver " + printable(r.SemVer)
 	case r.Commit != "":
 		return "commit " + printable(r.Commit)
 	}
@@ -39,13 +50,13 @@ func (r Ref) String() string {
 
 func (r Ref) validate() error {
 	set := 0
-	for _, s := range []string{r.Branch, r.Tag, r.Commit} {
+	for _, s := range []string{r.Branch, r.Tag, r.SemVer, r.Commit} {
 		if s != "" {
 			set++
 		}
 	}
 	if set > 1 {
-		return errors.New("ref: want only one of branch, tag and commit")
+		return errors.New("ref: want only one of branch, tag, semver and commit")
 	}
 	for kind, name := range map[string]string{"branch": r.Branch, "tag": r.Tag} {
 		if name == "" {
@@ -56,6 +67,11 @@ func (r Ref) validate() error {
 		}
 		if plumbing.NewBranchReferenceName(name).Validate() != nil {
 			return fmt.Errorf("ref: %s %s is not a valid name", kind, printable(name))
+		}
+	}
+	if r.SemVer != "" {
+		if _, err := parseRange(r.SemVer); err != nil {
+			return fmt.Errorf("ref: %w", err)
 		}
 	}
 	if r.Commit != "" {
@@ -132,6 +148,7 @@ func (c Credentials) fit(l location) error {
 type Commit struct {
 	Hash    string
 	Ref     string // what it was found as, written as Flux does: "main@sha1:1234..."; for Ref.Commit "sha1:1234..."
+	Version string // of the tag, for Ref.SemVer: "1.2.3", without a "v"
 	Author  string
 	Email   string
 	Subject string    // first line of the message, cut when very long
@@ -145,6 +162,7 @@ type Commit struct {
 type Source struct {
 	location location
 	ref      Ref
+	versions *semver.Constraints // of ref.SemVer
 	timeout  time.Duration
 	limits   Limits
 	remote   remote // nil for a path on this machine
@@ -172,6 +190,11 @@ func New(c Config) (*Source, error) {
 		turn:     make(chan struct{}, 1),
 	}
 	s.ref.Commit = strings.ToLower(s.ref.Commit)
+	if c.Ref.SemVer != "" {
+		if s.versions, err = parseRange(c.Ref.SemVer); err != nil {
+			return nil, err
+		}
+	}
 	if s.timeout == 0 {
 		s.timeout = defaultTimeout
 	}
@@ -195,7 +218,9 @@ func (s *Source) Last() *Commit { return s.last.Load() }
 // request and the same *Commit is returned with changed false, or the same error
 // if its content was refused; a pinned commit that was fetched once costs none.
 // A ref that was moved is followed wherever it went, also back or to unrelated
-// history.
+// history; Descends tells. A range of versions is followed down as well, when the
+// highest tag is gone; compare Commit.Version. When another tag in the range stands
+// for the same commit, it is returned anew under that name, without a request more.
 //
 // On error the last good commit stays what it is, and the next Fetch may
 // succeed. Errors are ErrAuthentication, ErrRepositoryNotFound, ErrUnreachable,
@@ -205,12 +230,11 @@ func (s *Source) Last() *Commit { return s.last.Load() }
 func (s *Source) Fetch(ctx context.Context) (commit *Commit, changed bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-bounded.Done():
-		return nil, false, s.explain(ctx, bounded, bounded.Err())
+	giveBack, err := s.takeTurn(bounded)
+	if err != nil {
+		return nil, false, s.explain(ctx, bounded, err)
 	}
+	defer giveBack()
 	commit, changed, err = s.fetch(bounded)
 	if err != nil {
 		return nil, false, s.explain(ctx, bounded, err)
@@ -228,4 +252,14 @@ func (s *Source) explain(ctx, bounded context.Context, err error) error {
 		err = fmt.Errorf("%w: not done within %s", ErrUnreachable, s.timeout)
 	}
 	return fmt.Errorf("fetch %s %s: %w", printable(s.location.shown), s.ref, err)
+}
+
+// takeTurn waits until nobody else uses the Source; give it back.
+func (s *Source) takeTurn(ctx context.Context) (giveBack func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -40,7 +40,8 @@ type Tree struct {
 type node struct {
 	path     string
 	mode     fs.FileMode
-	data     []byte // content, or the target of a link
+	hash     plumbing.Hash // git's name of what it holds; of a folder, all below
+	data     []byte        // content, or the target of a link
 	size     int64
 	dropped  bool
 	parent   *node
@@ -75,7 +76,7 @@ func loadTree(ctx context.Context, store objectStore, root plumbing.Hash, limits
 		tree:   &Tree{nodes: map[string]*node{}, limit: limits.FileBytes},
 		used:   objects{},
 	}
-	top := &node{path: ".", mode: fs.ModeDir | 0o555}
+	top := &node{path: ".", mode: fs.ModeDir | 0o555, hash: root}
 	l.tree.nodes["."] = top
 	if err := l.loadFolder(ctx, top, root, 0); err != nil {
 		return nil, nil, err
@@ -115,7 +116,7 @@ func (l *treeLoader) loadFolder(ctx context.Context, dir *node, hash plumbing.Ha
 }
 
 func (l *treeLoader) loadEntry(ctx context.Context, dir *node, e treeEntry, depth int) error {
-	n := &node{path: path.Join(dir.path, e.name), parent: dir}
+	n := &node{path: path.Join(dir.path, e.name), parent: dir, hash: e.hash}
 	if len(n.path) > maxPathBytes {
 		return &LimitError{What: "the length of a path in folder " + printable(dir.path[:min(len(dir.path), 200)]), Limit: maxPathBytes, Unit: "bytes"}
 	}
@@ -216,6 +217,57 @@ func checkName(name string) error {
 // Files returns the paths of all regular files, sorted. Symbolic links, and
 // what is reached only through them, are not among them: see Links.
 func (t *Tree) Files() []string { return slices.Clone(t.files) }
+
+// ChangedSince returns the paths of files and symbolic links that are not the same
+// in both trees: those that are new, gone, or differ in content, mode or kind;
+// sorted. Without an old tree they are all there are. Content is compared by hash,
+// so folders that are the same cost nothing. What changed behind a symbolic link is
+// listed where it lies, not under the link; a submodule never is.
+func (t *Tree) ChangedSince(old *Tree) []string {
+	var changed []string
+	var before *node
+	if old != nil {
+		before = old.nodes["."]
+	}
+	compare(before, t.nodes["."], &changed)
+	slices.Sort(changed)
+	return changed
+}
+
+// compare adds what differs between two nodes of one path, each of which may be nil.
+func compare(a, b *node, changed *[]string) {
+	if a != nil && b != nil && a.hash == b.hash && a.mode == b.mode {
+		return
+	}
+	file := func(n *node) bool { return n != nil && !n.mode.IsDir() }
+	if file(a) || file(b) {
+		if file(b) {
+			*changed = append(*changed, b.path)
+		} else {
+			*changed = append(*changed, a.path)
+		}
+	}
+	var left, right []*node
+	if a != nil {
+		left = a.children
+	}
+	if b != nil {
+		right = b.children
+	}
+	for len(left) > 0 || len(right) > 0 {
+		switch {
+		case len(right) == 0 || len(left) > 0 && left[0].path < right[0].path:
+			compare(left[0], nil, changed)
+			left = left[1:]
+		case len(left) == 0 || right[0].path < left[0].path:
+			compare(nil, right[0], changed)
+			right = right[1:]
+		default:
+			compare(left[0], right[0], changed)
+			left, right = left[1:], right[1:]
+		}
+	}
+}
 
 // Open implements fs.FS.
 func (t *Tree) Open(name string) (fs.File, error) {

@@ -333,3 +333,45 @@ func FuzzParseTree(f *testing.F) {
 	})
 	c.Reached("an error", "entries")
 }
+
+func TestTreeChangedSince(t *testing.T) {
+	t.Parallel()
+	r := newRepo(t, t.TempDir(), "r")
+	r.write(map[string]string{"gone": "1", "dir/gone": "1", "dir/kept": "1", "same/a": "1", "same/b": "1", "becomes-folder": "1", "becomes-file/x": "1", "moved": "1\n", "run.sh": "#!", "big": strings.Repeat("x", 5000)})
+	link(r, "README", "link")
+	link(r, "README", "becomes-real")
+	link(r, "README", "stays")
+	r.commit("old", nil)
+	old := mustFetch(t, mustNew(t, Config{URL: r.dir, Limits: Limits{FileBytes: 4096}})).Tree
+	for _, name := range []string{"gone", "dir/gone", "becomes-folder", "becomes-file", "link", "becomes-real", "moved"} {
+		if err := os.RemoveAll(filepath.Join(r.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.write(map[string]string{"new/deep/x": "1", "apps/a.yaml": "a: 2\n", "becomes-folder/y": "1", "becomes-file": "1", "becomes-real": "hello\n", "to/moved": "1\n", "big": strings.Repeat("y", 5000)})
+	link(r, "apps/a.yaml", "link")
+	if err := os.Chmod(filepath.Join(r.dir, "run.sh"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.git("update-index", "--add", "--cacheinfo", "160000,"+strings.Repeat("1", 40)+",module")
+	r.git("add", "-A", ".", ":!module")
+	r.git("commit", "-q", "-m", "new")
+	now := mustFetch(t, mustNew(t, Config{URL: r.dir, Limits: Limits{FileBytes: 4096}})).Tree
+
+	want := []string{"apps/a.yaml", "becomes-file", "becomes-file/x", "becomes-folder", "becomes-folder/y", "becomes-real", "big",
+		"dir/gone", "gone", "link", "moved", "new/deep/x", "run.sh", "to/moved"}
+	if diff := cmp.Diff(now.ChangedSince(old), want); diff != "" {
+		t.Errorf("forward (-got +want):\n%s", diff)
+	}
+	if diff := cmp.Diff(old.ChangedSince(now), want); diff != "" {
+		t.Errorf("backward (-got +want):\n%s", diff)
+	}
+	if got := now.ChangedSince(now); len(got) != 0 {
+		t.Errorf("got %v for the same tree, want nothing", got)
+	}
+	all := append(now.Files(), now.Links()...)
+	slices.Sort(all)
+	if diff := cmp.Diff(now.ChangedSince(nil), all); diff != "" {
+		t.Errorf("without an old tree (-got +want):\n%s", diff)
+	}
+}

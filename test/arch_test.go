@@ -25,6 +25,7 @@ var imports = map[string][]string{
 	"crypto":               {},
 	"keys":                 {"crypto"},
 	"source":               {"crypto"},
+	"verify":               {},
 	"build":                {},
 	"decrypt":              {"crypto"},
 	"apply":                {"crypto", "decrypt"},
@@ -48,6 +49,7 @@ var forbidden = map[string]map[string]string{
 	"build":   {"k8s.io/client-go/kubernetes": "a render needs no cluster", "github.com/getsops/sops/v3": "a build never sees a key"},
 	"decrypt": {"k8s.io/client-go/kubernetes": "a render without keys links no client"},
 	"source":  {"k8s.io/client-go/kubernetes": "source knows no cluster"},
+	"verify":  {"os/exec": "verify runs no gpg", "net/http": "verify asks no keyserver", "github.com/go-git/go-git/v5": "verify reads bytes"},
 }
 
 // onlyIn lists libraries that one package of ours calls.
@@ -56,6 +58,8 @@ var onlyIn = map[string]string{
 	"github.com/bitnami-labs/sealed-secrets": "crypto",
 	"filippo.io/age":                         "crypto",
 	"github.com/go-git/go-git/v5":            "source",
+	"github.com/Masterminds/semver/v3":       "source",
+	"github.com/hiddeco/sshsig":              "verify",
 	"sigs.k8s.io/kustomize":                  "build",
 }
 
