@@ -39,6 +39,9 @@ type admission struct {
 	// before fetches what was applied before this agent or the Sync's settings began, nil
 	// if nothing was. It is asked for once, when the newest commit is not let in.
 	before func(context.Context) (*source.Commit, error)
+	// rewritten is told when a commit is let in that does not descend from the one before;
+	// nil where that is checked anyway.
+	rewritten func(from, to *source.Commit)
 }
 
 // Fetch returns the commit that may be applied. On error the last good one stays.
@@ -56,6 +59,11 @@ func (a *admission) Fetch(ctx context.Context) (*source.Commit, bool, error) {
 		if err := check(ctx, commit); err != nil {
 			a.fallBack(ctx)
 			return nil, false, err
+		}
+	}
+	if a.rewritten != nil && a.good != nil {
+		if forward, err := a.git.repository.source.Descends(ctx, a.good.Hash); err == nil && !forward {
+			a.rewritten(a.good, commit)
 		}
 	}
 	a.good = commit

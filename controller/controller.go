@@ -168,7 +168,7 @@ func (c *Controller) run(sync *v1alpha1.Sync, s settings) {
 	l = &loop{controller: c, sync: n, settings: s, identity: identity, generation: sync.Generation, asked: at,
 		log: c.log.With("sync", n.String())}
 	if sync.Status.Applied != nil {
-		l.applied = sync.Status.Applied.Hash
+		l.applied = *sync.Status.Applied
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

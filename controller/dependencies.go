@@ -46,8 +46,7 @@ func notReady(dep *v1alpha1.Sync, s settings, commit string) string {
 		return "which has not been looked at yet"
 	case ready.Status != "True":
 		return "which is not ready"
-	case source.URL == s.source.URL && source.Ref.Branch == s.source.Ref.Branch && source.Ref.Tag == s.source.Ref.Tag &&
-		source.Ref.SemVer == s.semver && source.Ref.Commit == s.source.Ref.Commit && (dep.Status.Applied == nil || dep.Status.Applied.Hash != commit):
+	case source.URL == s.source.URL && refOf(source.Ref) == s.source.Ref && (dep.Status.Applied == nil || dep.Status.Applied.Hash != commit):
 		return fmt.Sprintf("which has not applied commit %.12s yet", commit)
 	}
 	return ""

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/keys"
 	"github.com/gitseal/gitseal/reconcile"
@@ -30,7 +31,7 @@ type loop struct {
 	settings   settings
 	identity   string // what it was made from: another one needs another loop
 	generation int64
-	applied    string // the commit that this generation had applied before
+	applied    v1alpha1.Commit // before this loop; its zero value for none
 	log        *slog.Logger
 
 	cancel context.CancelFunc
@@ -181,10 +182,6 @@ func (l *loop) outdated(r reconcile.Report) bool {
 		if l.settings.gitSecret != "" && (errors.Is(err, source.ErrAuthentication) || errors.Is(err, source.ErrHostKey)) {
 			return true
 		}
-		var v *VerificationError
-		if errors.As(err, &v) && v.Reason == VerificationFailed {
-			return true
-		}
 	}
 	return false
 }
@@ -265,10 +262,10 @@ func (l *loop) turn(ctx context.Context, commit string) (release func(), err err
 
 // before fetches the commit that is applied, which need not be the newest.
 func (l *loop) before(cfg source.Config) func(context.Context) (*source.Commit, error) {
-	if l.applied == "" {
+	if l.applied.Hash == "" {
 		return nil
 	}
-	cfg.Ref = source.Ref{Commit: l.applied}
+	cfg.Ref = source.Ref{Commit: l.applied.Hash}
 	return func(ctx context.Context) (*source.Commit, error) {
 		src, err := source.New(cfg)
 		if err != nil {
@@ -280,7 +277,16 @@ func (l *loop) before(cfg source.Config) func(context.Context) (*source.Commit, 
 }
 
 // checks are what a new commit must pass.
-func (l *loop) checks(_ context.Context, _ *apply.Cluster, a *admission) error {
+func (l *loop) checks(ctx context.Context, cluster *apply.Cluster, a *admission) error {
+	v, err := l.verification(ctx, cluster, a)
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		a.checks = append(a.checks, v.check)
+	} else if l.settings.source.Ref.Branch != "" || l.settings.source.Ref == (source.Ref{}) {
+		a.rewritten = func(from, to *source.Commit) { l.controller.sayer.rewritten(l.sync, l.log, from, to) }
+	}
 	if len(l.settings.dependsOn) > 0 {
 		a.checks = append(a.checks, l.dependencies)
 	}
@@ -289,10 +295,17 @@ func (l *loop) checks(_ context.Context, _ *apply.Cluster, a *admission) error {
 
 // dependencies must be ready before something new is applied.
 func (l *loop) dependencies(ctx context.Context, commit *source.Commit) error {
-	if commit.Hash == l.applied {
+	if commit.Hash == l.applied.Hash {
 		return nil
 	}
 	return l.controller.dependencies(ctx, l.sync, l.settings, commit.Hash)
+}
+
+// note keeps who signed the commit that is let in.
+func (l *loop) note(signers []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.signers = signers
 }
 
 // look makes a pass at once, after a look at git; at is the value of reconcile-at that

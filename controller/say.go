@@ -13,6 +13,7 @@ import (
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/reconcile"
+	"github.com/gitseal/gitseal/source"
 )
 
 // sayer tells people what happened: by events of the Sync, and by audit lines, one for
@@ -71,6 +72,16 @@ func (s *sayer) say(n name, r reconcile.Report, before, after v1alpha1.SyncStatu
 	}
 	if was != nil && was.Status == "False" && is != nil && is.Status == "True" {
 		s.events.Eventf(sync, nil, corev1.EventTypeNormal, Succeeded, "Reconcile", "%s", is.Message)
+	}
+}
+
+// rewritten says that a branch was force-pushed, and is followed.
+func (s *sayer) rewritten(n name, log *slog.Logger, from, to *source.Commit) {
+	log.Warn("the branch was rewritten: the new commit does not descend from the one before", "from", from.Hash, "to", to.Hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sync := s.syncs[n]; sync != nil {
+		s.events.Eventf(sync, nil, corev1.EventTypeWarning, "HistoryRewritten", "Fetch", "commit %s does not descend from %s; it is followed, since spec.source.verify is not set", to.Hash, from.Hash)
 	}
 }
 

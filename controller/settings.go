@@ -51,7 +51,6 @@ type settings struct {
 	user      string        // to impersonate; "" for the agent itself
 	force     bool
 
-	semver                string
 	gitSecret, keysSecret string
 	verify                *v1alpha1.Verify
 	allowRollback         string
@@ -74,11 +73,10 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	var denied, invalid []error
 	prune := spec.Prune == nil || *spec.Prune
 	s.orphan = spec.DeletionPolicy == "Orphan" || spec.DeletionPolicy == "" && !prune
-	s.semver = spec.Source.Ref.SemVer
 	s.gitSecret, s.keysSecret = nameOf(spec.Source.SecretRef), nameOf(spec.Decryption.KeysFrom)
 
 	s.source = source.Config{URL: spec.Source.URL, Timeout: spec.Source.Timeout.Duration,
-		Ref: source.Ref{Branch: spec.Source.Ref.Branch, Tag: spec.Source.Ref.Tag, Commit: spec.Source.Ref.Commit}}
+		Ref: refOf(spec.Source.Ref)}
 	if local(s.source.URL) {
 		invalid = append(invalid, errors.New("spec.source.url: a path on the agent's machine is not allowed"))
 	} else if err := (source.Config{URL: s.source.URL, Ref: s.source.Ref}).Validate(); err != nil && s.gitSecret == "" {
@@ -154,6 +152,10 @@ func nameOf(r *v1alpha1.LocalReference) string {
 		return ""
 	}
 	return r.Name
+}
+
+func refOf(r v1alpha1.Ref) source.Ref {
+	return source.Ref{Branch: r.Branch, Tag: r.Tag, SemVer: r.SemVer, Commit: r.Commit}
 }
 
 // local reports whether a URL is a place on the agent's own machine.

@@ -354,6 +354,16 @@ func (w *world) opened(namespace, name, want string) {
 	})
 }
 
+// says is content when the message of the condition Ready holds a text.
+func (w *world) says(s *v1alpha1.Sync, part string) func(context.Context) error {
+	return func(context.Context) error {
+		if got := said(w.get(s)); !strings.Contains(got, part) {
+			return fmt.Errorf("it says %s", got)
+		}
+		return nil
+	}
+}
+
 // said is the message of the condition Ready.
 func said(s *v1alpha1.Sync) string {
 	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.Ready); c != nil {

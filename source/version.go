@@ -25,6 +25,17 @@ func parseVersion(tag string) (*semver.Version, error) {
 	return semver.StrictNewVersion(strings.TrimPrefix(tag, "v"))
 }
 
+// LowerVersion reports whether the version of one tag is lower than that of another.
+// A tag that is no version is lower than none.
+func LowerVersion(tag, than string) bool {
+	a, err := parseVersion(tag)
+	if err != nil {
+		return false
+	}
+	b, err := parseVersion(than)
+	return err == nil && a.LessThan(b)
+}
+
 // highest returns the tag with the highest version in the range, and the version.
 // Of equal ones it is the last by name, whatever order they come in.
 func highest(r *semver.Constraints, tags iter.Seq[string], ref Ref) (string, string, error) {

@@ -31,7 +31,7 @@ var imports = map[string][]string{
 	"apply":                {"crypto", "decrypt"},
 	"reconcile":            {"apply", "build", "crypto", "decrypt", "keys", "source"},
 	"api/v1alpha1":         {},
-	"controller":           {"api/v1alpha1", "apply", "crypto", "decrypt", "internal/version", "keys", "reconcile", "source"},
+	"controller":           {"api/v1alpha1", "apply", "crypto", "decrypt", "internal/version", "keys", "reconcile", "source", "verify"},
 	"internal/version":     {},
 	"internal/kubeconfig":  {},
 	"cmd/seal":             {"apply", "build", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "source"},

@@ -1,9 +1,6 @@
 package verify_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/gitseal/gitseal/source"
+	"github.com/gitseal/gitseal/test/harness"
 	"github.com/gitseal/gitseal/verify"
 )
 
@@ -22,12 +18,6 @@ import (
 // to the verdict.
 func TestWhatSourceFetches(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("ssh-keygen"); err != nil {
-		if os.Getenv("GITSEAL_REQUIRE_APISERVER") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
 	dir := t.TempDir()
 	git := func(args ...string) {
 		t.Helper()
@@ -40,27 +30,12 @@ func TestWhatSourceFetches(t *testing.T) {
 			t.Fatalf("git %v: %v\n%s", args, err, out)
 		}
 	}
-	private := t.TempDir()
-	trusted := map[string][]byte{}
-	keys := map[string]verify.Keys{}
+	signers, trusted, keys := map[string]harness.Signer{}, map[string][]byte{}, map[string]verify.Keys{}
 	for _, name := range []string{"ada", "bob"} {
-		public, key, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		block, err := ssh.MarshalPrivateKey(key, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(private, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		p, err := ssh.NewPublicKey(public)
-		if err != nil {
-			t.Fatal(err)
-		}
-		trusted[name+".pub"] = ssh.MarshalAuthorizedKey(p)
-		if keys[name], err = verify.ParseKeys(map[string][]byte{name: trusted[name+".pub"]}); err != nil {
+		s := harness.NewSigner(t, name)
+		signers[name], trusted[name+".pub"] = s, s.Public
+		var err error
+		if keys[name], err = verify.ParseKeys(map[string][]byte{name: s.Public}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -93,7 +68,7 @@ func TestWhatSourceFetches(t *testing.T) {
 		if err := os.WriteFile(file, []byte(step.tag), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		git("config", "user.signingKey", filepath.Join(private, step.by))
+		git("config", "user.signingKey", signers[step.by].File)
 		git("add", "-A")
 		git("commit", "-q", "-S", "-m", step.tag)
 		git("tag", "-s", "-m", "release", step.tag)
