@@ -11,9 +11,10 @@ type Config struct {
 	Namespace         string // the agent's own
 	Floor             Floor
 	Protect           []Protection
-	Addresses         Addresses // where tenants' repositories may lie
-	SealedSecretsFrom []string  // namespaces whose sealed-secrets keys open too, for Syncs of the agent's namespace
-	Concurrent        int       // passes at once that do something
+	Addresses         Addresses       // where tenants' repositories may lie
+	SealedSecretsFrom []string        // namespaces whose sealed-secrets keys open too, for Syncs of the agent's namespace
+	Concurrent        int             // passes at once that do something
+	Ready             <-chan struct{} // closed when the agent's keys are there; nil where they are
 	Audit             time.Duration
 }
 

@@ -78,6 +78,7 @@ func (c *Controller) Start(ctx context.Context) error {
 	c.mu.Lock()
 	c.context = ctx
 	c.mu.Unlock()
+	c.log.Info("leading")
 	go c.statuses.run(ctx)
 	<-ctx.Done()
 	c.mu.Lock()

@@ -54,7 +54,9 @@ func TestIdleSyncsSendNothing(t *testing.T) {
 		w.ready(s)
 	}
 	time.Sleep(time.Second)
-	events, err = w.cp.Requests(t.Context(), mark, func(e harness.AuditEvent) bool { return ours(e) && (e.Resource == "configmaps" || e.Resource == "secrets") && e.Namespace == w.team })
+	events, err = w.cp.Requests(t.Context(), mark, func(e harness.AuditEvent) bool {
+		return ours(e) && (e.Resource == "configmaps" || e.Resource == "secrets") && e.Namespace == w.team
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

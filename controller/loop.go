@@ -63,6 +63,13 @@ func (l *loop) stop() {
 
 // run sets everything up and keeps it going. What can not be set up is tried again.
 func (l *loop) run(ctx context.Context) {
+	if ready := l.controller.Ready; ready != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ready:
+		}
+	}
 	for retry := firstSetupRetry; ctx.Err() == nil; retry = min(2*retry, min(maxSetupRetry, l.retryLimit())) {
 		err := l.work(ctx)
 		if ctx.Err() != nil {

@@ -38,6 +38,7 @@ type controllerOptions struct {
 	watchNamespaces                []string
 	selector                       string
 	leaderElect                    bool
+	lease, renew, retry            time.Duration
 	metricsAddress, healthAddress  string
 	pprofAddress                   string
 	audit                          bool
@@ -60,6 +61,9 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "keep only Syncs of these namespaces (default: all)")
 	f.StringVar(&o.selector, "watch-label-selector", "", "keep only Syncs with these labels; agents with selectors that do not overlap share the work")
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "of several replicas with the same selector let one work at a time")
+	f.DurationVar(&o.lease, "leader-election-lease-duration", leaseDuration, "time after which a leader that says nothing is replaced")
+	f.DurationVar(&o.renew, "leader-election-renew-deadline", leaseRenew, "time for which a leader tries to say something before it gives up")
+	f.DurationVar(&o.retry, "leader-election-retry-period", leaseRetry, "time between the leader's words, and between looks of the others")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics; 0 for none")
 	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of profiles (default: none)")
@@ -96,6 +100,9 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	}
 	if o.auditInterval != 0 && o.auditInterval < time.Minute {
 		errs = append(errs, errors.New("--audit-interval must be one minute or more, or 0"))
+	}
+	if o.retry <= 0 || o.renew <= o.retry || o.lease <= o.renew {
+		errs = append(errs, errors.New("--leader-election-lease-duration must be longer than …-renew-deadline, and that longer than …-retry-period"))
 	}
 	if o.concurrent < 1 {
 		errs = append(errs, errors.New("--concurrent must be 1 or more"))
@@ -178,7 +185,7 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 		LeaderElection:          o.leaderElect,
 		LeaderElectionNamespace: o.namespace, LeaderElectionID: o.leaseName(),
 		LeaderElectionReleaseOnCancel: true, // the process ends right after
-		LeaseDuration:                 new(leaseDuration), RenewDeadline: new(leaseRenew), RetryPeriod: new(leaseRetry),
+		LeaseDuration:                 &o.lease, RenewDeadline: &o.renew, RetryPeriod: &o.retry,
 		GracefulShutdownTimeout: new(shutdown),
 	})
 	if err != nil {
@@ -191,13 +198,15 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	if err := controller.RegisterMetrics(); err != nil {
 		return err
 	}
+	ready := make(chan struct{})
+	cfg.Ready = ready
 	if _, err := controller.New(cfg, mgr, cluster, log, audit); err != nil {
 		return err
 	}
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return err
 	}
-	if err := mgr.Add(keeper{client: cluster.Client(), namespace: o.namespace, log: log}); err != nil {
+	if err := mgr.Add(keeper{client: cluster.Client(), namespace: o.namespace, log: log, ready: ready}); err != nil {
 		return err
 	}
 	log.Info("starting", "version", version.Get().Version, "namespace", o.namespace)
@@ -214,6 +223,13 @@ type leveled struct {
 	least slog.Level
 }
 
+func (h leveled) WithAttrs(a []slog.Attr) slog.Handler {
+	return leveled{h.Handler.WithAttrs(a), h.least}
+}
+func (h leveled) WithGroup(name string) slog.Handler {
+	return leveled{h.Handler.WithGroup(name), h.least}
+}
+
 func (h leveled) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= h.least && h.Handler.Enabled(ctx, level)
 }
@@ -223,6 +239,7 @@ type keeper struct {
 	client    kubernetes.Interface
 	namespace string
 	log       *slog.Logger
+	ready     chan struct{} // closed when the keys are there
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
@@ -235,6 +252,7 @@ func (k keeper) Start(ctx context.Context) error {
 	if err != nil {
 		return nil // ctx ended
 	}
+	close(k.ready)
 	store.KeepPublished(ctx, public, k.log)
 	return nil
 }

@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"sigs.k8s.io/yaml"
+
+	"github.com/gitseal/gitseal/test/harness"
+)
+
+var syncResource = schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
+
+var syncCRD sync.Once
+
+// withSyncs installs the CRD and returns a client of Syncs in the agent's namespace.
+func (e *env) withSyncs() dynamic.ResourceInterface {
+	e.t.Helper()
+	cfg, err := e.cp.RESTConfig()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	var installErr error
+	syncCRD.Do(func() {
+		root, err := harness.Root()
+		if err != nil {
+			installErr = err
+			return
+		}
+		crd, err := os.ReadFile(filepath.Join(root, "deploy/base/crds/gitseal.io_syncs.yaml"))
+		if err != nil {
+			installErr = err
+			return
+		}
+		installErr = harness.InstallCRD(e.t.Context(), cfg, crd, syncResource)
+	})
+	if installErr != nil {
+		e.t.Fatal(installErr)
+	}
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return client.Resource(syncResource).Namespace(e.system)
+}
+
+// replica starts an agent as a controller of the env's own namespace.
+func (e *env) replica(more ...string) *agent {
+	e.t.Helper()
+	return e.startArgs(append([]string{"--kubeconfig", e.cp.Kubeconfig, "--namespace", e.system, "--watch-namespaces", e.system,
+		"--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--leader-election-lease-duration", "3s",
+		"--leader-election-renew-deadline", "2s", "--leader-election-retry-period", "500ms"}, more...)...)
+}
+
+// leader waits until one of the agents leads.
+func (e *env) leader(agents ...*agent) *agent {
+	e.t.Helper()
+	var out *agent
+	e.eventually("an agent leads", func(context.Context) error {
+		for _, a := range agents {
+			if strings.Contains(a.log(), "msg=leading") {
+				out = a
+				return nil
+			}
+		}
+		return fmt.Errorf("none of %d leads", len(agents))
+	})
+	return out
+}
+
+// A leader that is killed while it applies leaves its work to another one, who ends it;
+// one that is asked to stop hands it over.
+func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	syncs := e.withSyncs()
+	rounds := number(t, "GITSEAL_SOAK", soakRounds) / 10
+	write := func(round int) {
+		for i := range 60 {
+			e.repo.Write(fmt.Sprintf("apps/%d.yaml", i), configMap(e.app, fmt.Sprintf("web-%d", i), "round", fmt.Sprint(round)))
+		}
+		e.repo.Remove(fmt.Sprintf("apps/extra-%d.yaml", round-1))
+		e.repo.Write(fmt.Sprintf("apps/extra-%d.yaml", round), configMap(e.app, fmt.Sprintf("extra-%d", round), "round", fmt.Sprint(round)))
+		e.repo.Commit(fmt.Sprint("round ", round))
+	}
+	e.repo.Write("apps/extra--1.yaml", "")
+	write(0)
+	credentials := secretObject("git", map[string][]byte{"username": []byte(gitUser), "password": []byte(gitPassword)})
+	if _, err := e.client.CoreV1().Secrets(e.system).Create(t.Context(), credentials, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal(fmt.Appendf(nil, "apiVersion: gitseal.io/v1alpha1\nkind: Sync\nmetadata: {name: apps}\nspec: {source: {url: %q, secretRef: {name: git}}, path: apps, interval: 1s}\n", e.git.RepoURL("shop")), &s.Object); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := syncs.Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	agents := []*agent{e.replica(), e.replica()}
+	holds := func(round int) {
+		t.Helper()
+		e.eventually(fmt.Sprint("round ", round, " is applied"), func(ctx context.Context) error {
+			l, err := e.client.CoreV1().ConfigMaps(e.app).List(ctx, metav1.ListOptions{LabelSelector: "gitseal.io/sync"})
+			if err != nil {
+				return err
+			}
+			want := map[string]bool{fmt.Sprintf("extra-%d", round): true}
+			for i := range 60 {
+				want[fmt.Sprintf("web-%d", i)] = true
+			}
+			for _, cm := range l.Items {
+				if !want[cm.Name] || cm.Data["round"] != fmt.Sprint(round) {
+					return fmt.Errorf("%s is of round %s", cm.Name, cm.Data["round"])
+				}
+				delete(want, cm.Name)
+			}
+			if len(want) > 0 {
+				return fmt.Errorf("%d are missing", len(want))
+			}
+			now, err := syncs.Get(ctx, "apps", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if hash, _, _ := unstructured.NestedString(now.Object, "status", "applied", "hash"); hash != e.repo.Head() {
+				return fmt.Errorf("the status says %s", hash)
+			}
+			return nil
+		})
+	}
+	holds(0)
+	for round := 1; round <= rounds; round++ {
+		leads := e.leader(agents...)
+		write(round)
+		e.eventually("it applies", func(ctx context.Context) error {
+			l, err := e.client.CoreV1().ConfigMaps(e.app).List(ctx, metav1.ListOptions{LabelSelector: "gitseal.io/sync"})
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(l.Items, func(cm corev1.ConfigMap) bool { return cm.Data["round"] == fmt.Sprint(round) }) {
+				return fmt.Errorf("nothing of round %d yet", round)
+			}
+			return nil
+		})
+		if round%3 == 0 {
+			leads.stop()
+		} else {
+			leads.kill()
+		}
+		agents = append(slices.DeleteFunc(agents, func(a *agent) bool { return a == leads }), e.replica())
+		holds(round)
+	}
+	last := e.leader(agents...)
+	last.stop()
+	e.leader(slices.DeleteFunc(agents, func(a *agent) bool { return a == last })...)
+}
