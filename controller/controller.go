@@ -25,6 +25,7 @@ import (
 
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/apply"
+	"github.com/gitseal/gitseal/keys"
 )
 
 // controllerOptions: deletions take long, and must not hold up others.
@@ -41,6 +42,7 @@ type Controller struct {
 	repositories repositories
 	turns        chan struct{}
 	statuses     *statuses
+	keys         *sharedKeys
 	keyOfKeys    []byte // of digests of credentials, in this process only
 
 	context context.Context // of the loops, once this agent leads
@@ -61,6 +63,7 @@ func New(cfg Config, mgr manager.Manager, cluster *apply.Cluster, log *slog.Logg
 	if _, err := rand.Read(c.keyOfKeys); err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
 	}
+	c.keys = &sharedKeys{store: keys.Store{Client: cluster.Client(), Namespace: cfg.Namespace, Now: time.Now}}
 	c.statuses = newStatuses(c.client, log)
 	if err := mgr.Add(c); err != nil {
 		return nil, err

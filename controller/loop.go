@@ -22,6 +22,7 @@ import (
 const (
 	firstSetupRetry = time.Second
 	maxSetupRetry   = 5 * time.Minute
+	accountAge      = 30 * time.Second // so long a service account counts as there
 )
 
 // loop keeps one Sync applied, as its settings say, until it is stopped.
@@ -36,6 +37,7 @@ type loop struct {
 
 	cancel context.CancelFunc
 	done   chan struct{}
+	looked time.Time // for the service account; of the loop's goroutine
 
 	mu      sync.Mutex
 	git     *follower
@@ -116,7 +118,7 @@ func (l *loop) work(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	store := keys.Store{
-		Client: c.cluster.Client(), Namespace: c.Namespace, SealedSecretsFrom: c.SealedSecretsFrom, Now: time.Now,
+		Client: c.cluster.Client(), Namespace: c.Namespace, SealedSecretsFrom: c.SealedSecretsFrom,
 		DecryptionSecret: l.settings.keysSecret, DecryptionNamespace: l.sync.Namespace, DecryptionClient: cluster.Client(), OwnDecryption: l.settings.tenant,
 	}
 	if l.settings.tenant {
@@ -150,7 +152,7 @@ func (l *loop) work(ctx context.Context) error {
 	cfg.Turn = l.turn
 	runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(c.cluster, cfg.Owner), Owner: cfg.Owner, Force: l.settings.force, Drift: apply.NewDrift(ctx, cluster, cfg.Owner)}
 	runner.Drift.Poll = cfg.Interval
-	s := reconcile.New(cfg, admitted, store, runner, l.log)
+	s := reconcile.New(cfg, admitted, syncKeys{c.keys, store}, runner, l.log)
 	l.mu.Lock()
 	l.git, l.trigger = git, s.Trigger
 	l.mu.Unlock()
@@ -202,6 +204,7 @@ func (l *loop) cluster(ctx context.Context) (*apply.Cluster, error) {
 	if err := l.accountExists(ctx); err != nil {
 		return nil, err
 	}
+	l.looked = time.Now()
 	cluster, err := c.cluster.As(impersonate(l.sync.Namespace, l.settings.user))
 	if err != nil {
 		return nil, &SetupError{AccessDenied, err}
@@ -258,11 +261,12 @@ func (l *loop) turn(ctx context.Context, commit string) (release func(), err err
 		return nil, ctx.Err()
 	case l.controller.turns <- struct{}{}:
 	}
-	if l.settings.user != "" {
+	if l.settings.user != "" && time.Since(l.looked) > accountAge {
 		if err := l.accountExists(ctx); err != nil {
 			<-l.controller.turns
 			return nil, err
 		}
+		l.looked = time.Now()
 	}
 	return func() { <-l.controller.turns }, nil
 }

@@ -118,10 +118,17 @@ func (s Store) Load(ctx context.Context) (*Ring, error) {
 		return nil, fmt.Errorf("secret %s/%s: %s is not %d bytes long; restore it from a backup", s.Namespace, TokenSecret, tokenDataKey, tokenKeyBytes)
 	}
 	ring.Token = crypto.NewSecret(token.Data[tokenDataKey])
-	if ring.foreign, err = s.loadForeign(ctx); err != nil {
+	return s.WithForeign(ctx, ring)
+}
+
+// WithForeign is a ring with the keys of DecryptionSecret and SealedSecretsFrom besides
+// its own. The ring itself is not changed.
+func (s Store) WithForeign(ctx context.Context, ring *Ring) (*Ring, error) {
+	foreign, err := s.loadForeign(unlogged(ctx))
+	if err != nil {
 		return nil, err
 	}
-	return ring, nil
+	return &Ring{Generations: ring.Generations, Token: ring.Token, foreign: foreign}, nil
 }
 
 func (s Store) ensureNamespace(ctx context.Context) error {

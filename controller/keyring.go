@@ -1,0 +1,52 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gitseal/gitseal/keys"
+)
+
+// keysAge is how long keys that were read serve other Syncs: a commit is news to all
+// that follow it at once, and a key that is added or removed counts within two seconds.
+const keysAge = 2 * time.Second
+
+// sharedKeys reads the agent's own keys once for passes that begin together. Safe for
+// concurrent use.
+type sharedKeys struct {
+	store keys.Store
+	mu    sync.Mutex
+	ring  *keys.Ring
+	at    time.Time
+}
+
+func (k *sharedKeys) load(ctx context.Context) (*keys.Ring, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ring != nil && time.Since(k.at) < keysAge {
+		return k.ring, nil
+	}
+	ring, err := k.store.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.ring, k.at = ring, time.Now()
+	return ring, nil
+}
+
+// syncKeys are the agent's keys, and those that a Sync adds. It implements
+// reconcile.KeyLoader.
+type syncKeys struct {
+	shared *sharedKeys
+	more   keys.Store // of the foreign keys
+}
+
+// Load reads them.
+func (k syncKeys) Load(ctx context.Context) (*keys.Ring, error) {
+	ring, err := k.shared.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return k.more.WithForeign(ctx, ring)
+}
