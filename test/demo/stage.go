@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/term"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -29,6 +30,8 @@ type stage struct {
 	kubectl    string // "" if there is none
 	cp         *harness.ControlPlane
 	client     kubernetes.Interface
+	dynamic    dynamic.Interface
+	ownCRD     bool // the CRD was not there before
 	git        *harness.GitHTTP
 	repo       *harness.Repo
 	agent      *exec.Cmd
@@ -79,6 +82,9 @@ func newStage(ctx context.Context, bin string) (*stage, error) {
 		return nil, err
 	}
 	if s.client, err = kubernetes.NewForConfig(cfg); err != nil {
+		return nil, err
+	}
+	if s.dynamic, err = dynamic.NewForConfig(cfg); err != nil {
 		return nil, err
 	}
 	root := filepath.Join(s.dir, "git")
@@ -185,7 +191,7 @@ func (s *stage) commit(message string) error {
 	return nil
 }
 
-// startAgent starts `agent sync` and leaves it running.
+// startAgent starts the agent and leaves it running.
 func (s *stage) startAgent() error {
 	s.agentLog = filepath.Join(s.dir, "agent.log")
 	log, err := os.Create(s.agentLog)
@@ -193,14 +199,9 @@ func (s *stage) startAgent() error {
 		return err
 	}
 	defer log.Close()
-	password := filepath.Join(s.dir, "git-password")
-	if err := os.WriteFile(password, []byte(gitPassword), 0o600); err != nil {
-		return err
-	}
-	args := []string{"sync", "--kubeconfig", s.kubeconfig, "--url", s.git.RepoURL("shop"), "--ref", harness.MainBranch, "--path", "apps",
-		"--namespace", s.namespace, "--name", "demo", "--interval", "1s", "--git-username", gitUser, "--git-password-file", password}
-	say("%s", dim(fmt.Sprintf("$ agent sync --url %s --ref main --path apps --namespace %s --interval 1s …", s.git.RepoURL("shop"), s.namespace)))
-	s.agent = exec.Command(filepath.Join(s.bin, "agent"), args...)
+	say("%s", dim(fmt.Sprintf("$ agent --namespace %s --watch-namespaces %[1]s", s.namespace)))
+	s.agent = exec.Command(filepath.Join(s.bin, "agent"), "--kubeconfig", s.kubeconfig, "--namespace", s.namespace, "--watch-namespaces", s.namespace,
+		"--metrics-bind-address", "0", "--health-probe-bind-address", "0")
 	s.agent.Stdout, s.agent.Stderr = log, log
 	s.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return s.agent.Start()
@@ -219,6 +220,9 @@ func until(ctx context.Context, what string, check func(ctx context.Context) err
 }
 
 func (s *stage) close() {
+	if s.cp == nil && s.dynamic != nil { // the agent takes what it applied out of the cluster
+		s.removeSync()
+	}
 	if s.agent != nil && s.agent.Process != nil {
 		_ = s.agent.Process.Signal(syscall.SIGTERM) // it may have ended already
 		_ = s.agent.Wait()
@@ -231,6 +235,12 @@ func (s *stage) close() {
 	} else if s.client != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
+		if s.ownCRD {
+			say("removing the CRD of Syncs")
+			if err := s.dynamic.Resource(harness.CRDResource()).Delete(ctx, "syncs.gitseal.io", metav1.DeleteOptions{}); err != nil {
+				fmt.Fprintln(os.Stderr, "demo: clean up:", err)
+			}
+		}
 		for _, ns := range []string{s.app, s.tools, s.namespace} {
 			say("removing namespace %s", ns)
 			if err := s.client.CoreV1().Namespaces().Delete(ctx, ns, metav1.DeleteOptions{}); err != nil {

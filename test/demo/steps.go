@@ -22,16 +22,14 @@ var steps = []step{
 	{"The agent starts and makes its keys in the cluster", agentStarts},
 	{"A repository is made, with the cluster's public keys in it", makeRepository},
 	{"Three secrets are sealed on the laptop, and committed", sealSecrets},
-	{"The agent pulls the commit, and everything appears", everythingAppears},
+	{"A Sync names the repository, and everything appears", everythingAppears},
 	{"A second commit changes a value and removes a manifest", secondCommit},
 	{"A hand edit with kubectl is put back", handEdit},
 	{"The whole history of the repository is searched for plaintext", searchHistory},
 }
 
 func agentStarts(ctx context.Context, s *stage) error {
-	// The agent needs a commit to begin with; the keys come first all the same.
-	s.repo.Write("README.md", "# shop\n")
-	if err := s.commit("begin"); err != nil {
+	if err := s.install(ctx); err != nil {
 		return err
 	}
 	if err := s.startAgent(); err != nil {
@@ -134,6 +132,9 @@ func (s *stage) generated(ctx context.Context) (*corev1.Secret, error) {
 }
 
 func everythingAppears(ctx context.Context, s *stage) error {
+	if err := s.makeSync(ctx); err != nil {
+		return err
+	}
 	err := until(ctx, "everything appears", func(ctx context.Context) error {
 		if err := s.secretValue(ctx, s.app, "db", "password", s.values["password"]); err != nil {
 			return err
@@ -158,10 +159,11 @@ func everythingAppears(ctx context.Context, s *stage) error {
 		_, err = s.client.CoreV1().ConfigMaps(s.app).Get(ctx, "feature-flags", metav1.GetOptions{})
 		return err
 	})
-	if err == nil {
-		say("two namespaces, a Deployment, two ConfigMaps and three Secrets, with the right values")
+	if err != nil {
+		return err
 	}
-	return err
+	say("two namespaces, a Deployment, two ConfigMaps and three Secrets, with the right values")
+	return s.showSync(ctx)
 }
 
 func secondCommit(ctx context.Context, s *stage) error {
