@@ -18,9 +18,12 @@ build: ## build bin/seal and bin/agent
 	@echo "building bin/seal and bin/agent (some minutes the first time)"
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/seal ./cmd/agent
 
-generate: ## make the schema and the copying code of api/ anew
+GENERATED = api/v1alpha1/zz_generated.* deploy/base/crds/* docs/api.md
+
+generate: ## make the schema, the reference and the copying code of api/ anew
 	go tool controller-gen object paths=./api/...
 	go tool controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
+	go run github.com/elastic/crd-ref-docs@v0.3.0 --log-level=ERROR --source-path=api --config=api/reference.yaml --renderer=markdown --output-path=docs/api.md
 
 demo: build ## run the main job on a real control plane, or on the cluster of KUBECONFIG
 	go run ./test/demo -bin bin
@@ -40,8 +43,8 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	cd bench/yardstick && go vet ./...
 	cd bench/chart && go vet ./...
 	go tool staticcheck ./...
-	@before=$$(cat api/v1alpha1/zz_generated.* deploy/base/crds/* | cksum); $(MAKE) -s generate; \
-	test "$$before" = "$$(cat api/v1alpha1/zz_generated.* deploy/base/crds/* | cksum)" || { echo "make generate changed something: commit it"; exit 1; }
+	@before=$$(cat $(GENERATED) | cksum); $(MAKE) -s generate; \
+	test "$$before" = "$$(cat $(GENERATED) | cksum)" || { echo "make generate changed something: commit it"; exit 1; }
 	go mod tidy -diff
 	cd test/controlplane && go mod tidy -diff
 	cd test/oracles && go mod tidy -diff
