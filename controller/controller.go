@@ -123,11 +123,15 @@ func (c *Controller) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		patch := fmt.Appendf(nil, `{"metadata":{"finalizers":%s,"resourceVersion":%q}}`, mustJSON(sync.Finalizers), sync.ResourceVersion)
 		return ctrl.Result{}, client.IgnoreNotFound(c.client.Patch(ctx, sync, client.RawPatch(types.MergePatchType, patch)))
 	}
-	c.statuses.know(n, sync.Status)
+	c.statuses.know(sync)
 	c.sayer.knows(sync)
 	recordSpec(sync)
 	if sync.Spec.Suspend {
 		c.stop(n)
+		c.statuses.change(n, func(s v1alpha1.SyncStatus) v1alpha1.SyncStatus {
+			s.ObservedGeneration = sync.Generation // or it would count as in progress
+			return s
+		})
 		return ctrl.Result{}, nil
 	}
 	s, err := c.settingsOf(sync)

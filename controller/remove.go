@@ -27,7 +27,7 @@ func (c *Controller) remove(ctx context.Context, sync *v1alpha1.Sync) (ctrl.Resu
 	if !controllerutil.ContainsFinalizer(sync, v1alpha1.Finalizer) {
 		return ctrl.Result{}, nil
 	}
-	c.statuses.know(n, sync.Status)
+	c.statuses.know(sync)
 	left, err := c.removeObjects(ctx, sync)
 	if err != nil {
 		c.report(n, reconcile.Report{Idle: true, Failures: []error{&reconcile.StageError{Stage: reconcile.Prune, Err: &SetupError{DeletionFailed, err}}}}, about{generation: sync.Generation})

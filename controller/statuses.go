@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,19 +28,24 @@ type statuses struct {
 }
 
 // written is the status of a Sync as it should be, and as it was stored last.
-type written struct{ want, stored v1alpha1.SyncStatus }
+type written struct {
+	uid          types.UID
+	want, stored v1alpha1.SyncStatus
+}
 
 func newStatuses(c client.Client, log *slog.Logger) *statuses {
 	limit := workqueue.NewTypedItemExponentialFailureRateLimiter[name](100*time.Millisecond, 30*time.Second)
 	return &statuses{client: c, log: log, known: map[name]*written{}, queue: workqueue.NewTypedRateLimitingQueue(limit)}
 }
 
-// know takes over the status that a Sync has, where nothing of it is known.
-func (s *statuses) know(n name, status v1alpha1.SyncStatus) {
+// know takes over the status that a Sync has, where nothing of it is known, or only of
+// another one that had its name.
+func (s *statuses) know(sync *v1alpha1.Sync) {
+	n := name{sync.Namespace, sync.Name}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known[n] == nil {
-		s.known[n] = &written{*status.DeepCopy(), *status.DeepCopy()}
+	if w := s.known[n]; w == nil || w.uid != sync.UID {
+		s.known[n] = &written{sync.UID, *sync.Status.DeepCopy(), *sync.Status.DeepCopy()}
 	}
 }
 

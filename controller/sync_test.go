@@ -86,6 +86,12 @@ func TestDriftIsCorrectedAndASuspendedSyncLetsItBe(t *testing.T) {
 	harness.Eventually(t, "the loop ends", func(context.Context) error {
 		return w.stopped(s)
 	})
+	harness.Eventually(t, "the suspended Sync does not count as in progress", func(context.Context) error {
+		if got := w.get(s); got.Status.ObservedGeneration != got.Generation {
+			return fmt.Errorf("observed %d of %d", got.Status.ObservedGeneration, got.Generation)
+		}
+		return nil
+	})
 	w.commit("second", "web.yaml", configMap("", "web", "two"))
 	w.change(w.team, "web", "edited")
 	time.Sleep(1500 * time.Millisecond)
@@ -305,5 +311,30 @@ func TestAFailureIsSaidAndForgotten(t *testing.T) {
 	got = w.ready(s)
 	if len(got.Status.Failures) != 0 || got.Status.Attempted != nil {
 		t.Errorf("status: %+v", got.Status)
+	}
+}
+
+// Another Sync may get the name of one that was deleted: nothing of the old one counts.
+func TestASyncThatIsMadeAgainBeginsAnew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	s := w.sync(w.team, "app", "", nil)
+	w.start()
+	w.ready(s)
+	if err := w.admin.Delete(t.Context(), w.get(s)); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the Sync is gone", func(ctx context.Context) error {
+		if err := w.admin.Get(ctx, client.ObjectKeyFromObject(s), &v1alpha1.Sync{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	})
+	s = w.sync(w.team, "app", "", nil)
+	got := w.ready(s)
+	w.value(w.team, "web", "one")
+	if len(got.Status.History) != 1 || got.Status.History[0].Created != 1 {
+		t.Errorf("history: %+v", got.Status.History)
 	}
 }

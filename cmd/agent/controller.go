@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -159,6 +160,9 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 		return err
 	}
 	cfg.Addresses.APIServer = controller.APIServerAddresses(ctx, restConfig.Host)
+	if err := knowsSyncs(ctx, cluster.Client()); err != nil {
+		return err
+	}
 	restConfig.QPS = -1 // the API server's priority and fairness throttles
 	ctrl.SetLogger(logr.FromSlogHandler(leveled{log.Handler(), slog.LevelWarn}))
 	selector, err := labels.Parse(o.selector)
@@ -211,6 +215,18 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	}
 	log.Info("starting", "version", version.Get().Version, "namespace", o.namespace)
 	return mgr.Start(ctx)
+}
+
+// knowsSyncs asks whether the CRD is there. Whatever else is wrong may pass.
+func knowsSyncs(ctx context.Context, client kubernetes.Interface) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	path := "/apis/" + v1alpha1.GroupVersion.String()
+	err := client.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
+	if apierrors.IsNotFound(err) {
+		return errors.New("the cluster does not know Syncs: install the CRD first (`seal install`, or kubectl apply -f deploy/base/crds); `agent sync` works without it")
+	}
+	return nil
 }
 
 // shutdown is how long the work of the loops may take to end.
