@@ -173,7 +173,7 @@ func (c *Controller) run(sync *v1alpha1.Sync, s settings) {
 	if l != nil {
 		l.stop()
 	}
-	l = &loop{controller: c, sync: n, settings: s, identity: identity, generation: sync.Generation, asked: at,
+	l = &loop{controller: c, sync: n, settings: s, identity: identity, generation: sync.Generation, asked: at, nudged: make(chan struct{}, 1),
 		log: c.log.With("sync", n.String())}
 	if sync.Status.Applied != nil {
 		l.applied = *sync.Status.Applied

@@ -39,6 +39,7 @@ type loop struct {
 	done   chan struct{}
 	looked time.Time // for the service account; of the loop's goroutine
 
+	nudged  chan struct{}
 	mu      sync.Mutex
 	git     *follower
 	trigger func()
@@ -72,7 +73,7 @@ func (l *loop) run(ctx context.Context) {
 		case <-ready:
 		}
 	}
-	for retry := firstSetupRetry; ctx.Err() == nil; retry = min(2*retry, min(maxSetupRetry, l.retryLimit())) {
+	for retry := firstSetupRetry; ctx.Err() == nil; retry = max(firstSetupRetry, min(2*retry, maxSetupRetry, l.retryLimit())) {
 		err := l.work(ctx)
 		if ctx.Err() != nil {
 			return
@@ -83,6 +84,8 @@ func (l *loop) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry):
+		case <-l.nudged: // somebody asks for it
+			retry = 0
 		}
 	}
 }
@@ -95,7 +98,7 @@ func (l *loop) retryLimit() time.Duration {
 }
 
 func failedReport(err error) reconcile.Report {
-	return reconcile.Report{Idle: true, Failures: []error{&reconcile.StageError{Stage: reconcile.Fetch, Err: err}}}
+	return reconcile.Report{Idle: true, Started: time.Now(), Failures: []error{&reconcile.StageError{Stage: reconcile.Fetch, Err: err}}}
 }
 
 // SetupError says what a Sync lacks before git can be looked at.
@@ -330,7 +333,19 @@ func (l *loop) look(at string) {
 	l.asked, l.askedAt = at, time.Now()
 	if l.git != nil {
 		l.git.refresh()
+	}
+	l.again()
+}
+
+// again makes the next pass, or try to set things up, come at once. The caller holds mu.
+func (l *loop) again() {
+	if l.trigger != nil {
 		l.trigger()
+		return
+	}
+	select {
+	case l.nudged <- struct{}{}:
+	default: // it is about to
 	}
 }
 
@@ -338,7 +353,5 @@ func (l *loop) look(at string) {
 func (l *loop) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.trigger != nil {
-		l.trigger()
-	}
+	l.again()
 }

@@ -42,7 +42,7 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 	if r.Of == reconcile.Pass {
 		passed(&s, r, a)
 	}
-	s.Objects.Fought = count(len(r.Fights))
+	s.Objects.Fought, s.Unwatched = count(len(r.Fights)), unwatched(r)
 	if r.Of == reconcile.Repair && !failed {
 		return s // what it put right was right before
 	}
@@ -97,6 +97,21 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 		}
 	}
 	return s
+}
+
+// unwatched lists kinds whose drift is seen late, or not at all.
+func unwatched(r reconcile.Report) []string {
+	var out []string
+	for gk := range r.Unwatched {
+		out = append(out, gk.String()+" not seen")
+	}
+	for gk := range r.Polled {
+		if _, failing := r.Unwatched[gk]; !failing {
+			out = append(out, gk.String()+" polled")
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // healthy judges what was applied, where the Sync waits for it.

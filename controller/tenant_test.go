@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
@@ -241,6 +242,9 @@ func TestADefaultServiceAccountForTenants(t *testing.T) {
 	w.start()
 	w.ready(mine)
 	contains(t, "Ready", said(w.condition(theirs, v1alpha1.Ready, metav1.ConditionFalse, AccessDenied)), "service account "+w.other+"/deployer does not exist")
+	w.account(w.other, "deployer", "edit")
+	w.edit(theirs, func(s *v1alpha1.Sync) { s.Annotations = map[string]string{v1alpha1.ReconcileAtAnnotation: "now"} })
+	w.ready(theirs)
 	events, err := w.cp.Requests(t.Context(), mark, func(e harness.AuditEvent) bool {
 		return e.Namespace == w.team && e.Resource == "configmaps" && e.UserAgent == "agent-"+w.system
 	})
@@ -252,6 +256,28 @@ func TestADefaultServiceAccountForTenants(t *testing.T) {
 			t.Errorf("%s %s was made as %q", e.Verb, e.RequestURI, e.ImpersonatedUser)
 		}
 	}
+}
+
+// Who may not watch is not refused, but its drift is seen at the next look only.
+func TestAKindThatMayNotBeWatchedIsSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "weak"}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "create", "patch"}}}})
+	w.account(w.team, "weak", "")
+	w.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "weak"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "weak"},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: w.team, Name: "weak"}}})
+	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	s := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) { s.Spec.ServiceAccountName = "weak" })
+	w.start()
+	w.ready(s)
+	harness.Eventually(t, "it is said", func(context.Context) error {
+		if got := w.get(s).Status.Unwatched; len(got) != 1 || got[0] != "ConfigMap polled" {
+			return fmt.Errorf("unwatched: %q", got)
+		}
+		return nil
+	})
+	w.change(w.team, "web", "edited")
+	w.value(w.team, "web", "one")
 }
 
 func TestRevokedRightsAreSaidAndNothingIsLost(t *testing.T) {

@@ -43,6 +43,13 @@ type SyncStatus struct {
 	// +listType=atomic
 	Warnings []string `json:"warnings,omitempty"`
 
+	// Unwatched are kinds of which drift is not seen when it happens: "polled" at each
+	// interval, since the identity may not watch them, or "not seen", since the watch
+	// fails; then nothing of the kind is pruned.
+	// +optional
+	// +listType=atomic
+	Unwatched []string `json:"unwatched,omitempty"`
+
 	// History is what was applied, the newest first; five entries at most.
 	// +optional
 	// +listType=atomic

@@ -338,6 +338,11 @@ func (in *SyncStatus) DeepCopyInto(out *SyncStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Unwatched != nil {
+		in, out := &in.Unwatched, &out.Unwatched
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.History != nil {
 		in, out := &in.History, &out.History
 		*out = make([]HistoryEntry, len(*in))
