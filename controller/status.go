@@ -143,7 +143,7 @@ func set(s *v1alpha1.SyncStatus, c metav1.Condition) {
 
 // passed notes the commit and what became of its objects.
 func passed(s *v1alpha1.SyncStatus, r reconcile.Report, a about) {
-	whole := len(r.Failures) == 0 && len(r.Pending) == 0
+	whole := len(r.Failures) == 0 && len(r.Pending) == 0 && !r.Gated
 	if !r.Idle && r.Objects > 0 || whole && !r.Idle {
 		s.Objects = v1alpha1.ObjectCounts{Total: count(r.Objects), Waiting: count(len(r.Pending)), Terminating: count(len(r.Terminating))}
 		for _, err := range r.Failures {
