@@ -11,11 +11,11 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"sigs.k8s.io/yaml"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
@@ -96,17 +96,7 @@ func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
 	}
 	e.repo.Write("apps/extra--1.yaml", "")
 	write(0)
-	credentials := secretObject("git", map[string][]byte{"username": []byte(gitUser), "password": []byte(gitPassword)})
-	if _, err := e.client.CoreV1().Secrets(e.system).Create(t.Context(), credentials, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	s := &unstructured.Unstructured{}
-	if err := yaml.Unmarshal(fmt.Appendf(nil, "apiVersion: gitseal.io/v1alpha1\nkind: Sync\nmetadata: {name: apps}\nspec: {source: {url: %q, secretRef: {name: git}}, path: apps, interval: 1s}\n", e.git.RepoURL("shop")), &s.Object); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := syncs.Create(t.Context(), s, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	e.sync(syncs, "apps", "apps", nil)
 	agents := []*agent{e.replica(), e.replica()}
 	holds := func(round int) {
 		t.Helper()
@@ -163,4 +153,44 @@ func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
 	last := e.leader(agents...)
 	last.stop()
 	e.leader(slices.DeleteFunc(agents, func(a *agent) bool { return a == last })...)
+}
+
+// sync makes a Sync of a folder of the env's repository, and the Secret that it needs.
+func (e *env) sync(client dynamic.ResourceInterface, name, path string, labels map[string]any) {
+	e.t.Helper()
+	credentials := secretObject("git", map[string][]byte{"username": []byte(gitUser), "password": []byte(gitPassword)})
+	if _, err := e.client.CoreV1().Secrets(e.system).Create(e.t.Context(), credentials, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		e.t.Fatal(err)
+	}
+	s := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "gitseal.io/v1alpha1", "kind": "Sync", "metadata": map[string]any{"name": name, "labels": labels},
+		"spec": map[string]any{"source": map[string]any{"url": e.git.RepoURL("shop"), "secretRef": map[string]any{"name": "git"}}, "path": path, "interval": "1s"},
+	}}
+	if _, err := client.Create(e.t.Context(), s, metav1.CreateOptions{}); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// Agents whose selectors do not overlap share the Syncs, and each has a leader.
+func TestAgentsShareSyncsByLabel(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	syncs := e.withSyncs()
+	shards := map[string]*agent{"a": nil, "b": nil}
+	for shard := range shards {
+		e.repo.Write("apps/"+shard+"/web.yaml", configMap(e.app, "web-"+shard, "shard", shard))
+	}
+	e.repo.Commit("both")
+	for shard := range shards {
+		e.sync(syncs, "apps-"+shard, "apps/"+shard, map[string]any{"shard": shard})
+		shards[shard] = e.replica("--watch-label-selector", "shard="+shard)
+	}
+	for shard, agent := range shards {
+		e.eventually("shard "+shard, func(ctx context.Context) error { return e.configMapValue(ctx, "web-"+shard, "shard", shard) })
+		for other := range shards {
+			if other != shard && strings.Contains(agent.log(), "apps-"+other) {
+				t.Errorf("the agent of shard %s has to do with Sync apps-%s", shard, other)
+			}
+		}
+	}
 }
