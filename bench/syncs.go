@@ -14,7 +14,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
@@ -22,8 +21,6 @@ import (
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/test/harness"
 )
-
-var syncResource = schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
 
 // perSync are the objects of one Sync: eight ConfigMaps, two SOPS Secrets.
 const perSync = 10
@@ -62,7 +59,7 @@ func runSyncs(ctx context.Context, o options, syncs int) (err error) {
 	if err != nil {
 		return err
 	}
-	f.client = dyn.Resource(syncResource)
+	f.client = dyn.Resource(harness.SyncsResource())
 	root := filepath.Join(f.dir, "git")
 	if f.git, err = harness.StartGitHTTP(harness.GitHTTPConfig{Root: root}); err != nil {
 		return err
@@ -71,15 +68,7 @@ func runSyncs(ctx context.Context, o options, syncs int) (err error) {
 	if f.repo, err = harness.CreateRepo(ctx, root, "fleet"); err != nil {
 		return err
 	}
-	source, err := harness.Root()
-	if err != nil {
-		return err
-	}
-	crd, err := os.ReadFile(filepath.Join(source, "deploy/base/crds/gitseal.io_syncs.yaml"))
-	if err != nil {
-		return err
-	}
-	if err := harness.InstallCRD(ctx, f.rest, crd, syncResource); err != nil {
+	if err := harness.InstallSyncs(ctx, f.rest); err != nil {
 		return err
 	}
 	defer func() {

@@ -41,6 +41,8 @@ func (c *Controller) remove(ctx context.Context, sync *v1alpha1.Sync) (ctrl.Resu
 	return ctrl.Result{}, client.IgnoreNotFound(c.client.Patch(ctx, sync, client.RawPatch(types.MergePatchType, patch)))
 }
 
+func prunes(spec v1alpha1.SyncSpec) bool { return spec.Prune == nil || *spec.Prune }
+
 // removeObjects reports how many objects are still being deleted.
 func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (left int, err error) {
 	owner := apply.Owner{Namespace: sync.Namespace, Name: sync.Name, State: c.Namespace}
@@ -52,8 +54,7 @@ func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (le
 	if len(inventory.Entries) == 0 {
 		return 0, store.Delete(ctx)
 	}
-	prune := sync.Spec.Prune == nil || *sync.Spec.Prune
-	orphan := sync.Spec.DeletionPolicy == "Orphan" || sync.Spec.DeletionPolicy == "" && !prune
+	orphan := sync.Spec.DeletionPolicy == "Orphan" || sync.Spec.DeletionPolicy == "" && !prunes(sync.Spec)
 	user, err := c.userOf(sync)
 	if err != nil {
 		return 0, err

@@ -55,7 +55,6 @@ type settings struct {
 	verify                *v1alpha1.Verify
 	allowRollback         string
 	dependsOn             []name
-	orphan                bool // what it applied stays when it is deleted
 }
 
 // name of a Sync.
@@ -71,8 +70,6 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 		verify: spec.Source.Verify, allowRollback: sync.Annotations[v1alpha1.AllowRollbackAnnotation],
 	}
 	var denied, invalid []error
-	prune := spec.Prune == nil || *spec.Prune
-	s.orphan = spec.DeletionPolicy == "Orphan" || spec.DeletionPolicy == "" && !prune
 	s.gitSecret, s.keysSecret = nameOf(spec.Source.SecretRef), nameOf(spec.Decryption.KeysFrom)
 
 	s.source = source.Config{URL: spec.Source.URL, Timeout: spec.Source.Timeout.Duration,
@@ -117,7 +114,7 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	s.reconcile = reconcile.Config{
 		Owner:      apply.Owner{Namespace: sync.Namespace, Name: sync.Name, State: c.Namespace},
 		SourceName: spec.Source.URL, Path: cmp.Or(spec.Path, "."), TargetNamespace: target, Policy: policy,
-		Prune: prune, PruneLimit: limit, PruneConfirm: sync.Annotations[v1alpha1.PruneConfirmAnnotation],
+		Prune: prunes(spec), PruneLimit: limit, PruneConfirm: sync.Annotations[v1alpha1.PruneConfirmAnnotation],
 		ConfirmSourceChange: sync.Annotations[v1alpha1.SourceConfirmAnnotation] == spec.Source.URL,
 		Ignore:              ignore, Drift: reconcile.DriftMode(cmp.Or(spec.Drift, "Correct")),
 		Interval: cmp.Or(spec.Interval.Duration, time.Minute), Audit: c.Audit,

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -76,19 +74,8 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.rest.QPS = -1
-	root, err := harness.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var installErr error
-	installed.Do(func() {
-		crd, err := os.ReadFile(filepath.Join(root, "deploy/base/crds/gitseal.io_syncs.yaml"))
-		if err != nil {
-			installErr = err
-			return
-		}
-		installErr = harness.InstallCRD(t.Context(), w.rest, crd, v1alpha1.GroupVersion.WithResource("syncs"))
-	})
+	installed.Do(func() { installErr = harness.InstallSyncs(t.Context(), w.rest) })
 	if installErr != nil {
 		t.Fatal(installErr)
 	}

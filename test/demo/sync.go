@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,13 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
-
-var syncs = schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
 
 const syncName = "shop"
 
@@ -31,19 +27,11 @@ func (s *stage) install(ctx context.Context) error {
 	}
 	_, err = s.dynamic.Resource(harness.CRDResource()).Get(ctx, "syncs.gitseal.io", metav1.GetOptions{})
 	s.ownCRD = apierrors.IsNotFound(err)
-	root, err := harness.Root()
-	if err != nil {
-		return err
-	}
-	crd, err := os.ReadFile(filepath.Join(root, "deploy", "base", "crds", "gitseal.io_syncs.yaml"))
-	if err != nil {
-		return err
-	}
 	cfg, err := s.restConfig()
 	if err != nil {
 		return err
 	}
-	return harness.InstallCRD(ctx, cfg, crd, syncs)
+	return harness.InstallSyncs(ctx, cfg)
 }
 
 // makeSync applies a Sync, and the Secret with the repository's credentials.
@@ -73,14 +61,14 @@ spec:
 	if err := yaml.Unmarshal([]byte(text), &sync.Object); err != nil {
 		return err
 	}
-	_, err := s.dynamic.Resource(syncs).Namespace(s.namespace).Create(ctx, sync, metav1.CreateOptions{})
+	_, err := s.dynamic.Resource(harness.SyncsResource()).Namespace(s.namespace).Create(ctx, sync, metav1.CreateOptions{})
 	return err
 }
 
 // showSync waits until the Sync says that it is ready, and shows it.
 func (s *stage) showSync(ctx context.Context) error {
 	err := until(ctx, "the Sync is ready", func(ctx context.Context) error {
-		now, err := s.dynamic.Resource(syncs).Namespace(s.namespace).Get(ctx, syncName, metav1.GetOptions{})
+		now, err := s.dynamic.Resource(harness.SyncsResource()).Namespace(s.namespace).Get(ctx, syncName, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -103,7 +91,7 @@ func (s *stage) showSync(ctx context.Context) error {
 func (s *stage) removeSync() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	client := s.dynamic.Resource(syncs).Namespace(s.namespace)
+	client := s.dynamic.Resource(harness.SyncsResource()).Namespace(s.namespace)
 	err := client.Delete(ctx, syncName, metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
 		return

@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,13 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
-
-var syncResource = schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
 
 var syncCRD sync.Once
 
@@ -32,19 +27,7 @@ func (e *env) withSyncs() dynamic.ResourceInterface {
 		e.t.Fatal(err)
 	}
 	var installErr error
-	syncCRD.Do(func() {
-		root, err := harness.Root()
-		if err != nil {
-			installErr = err
-			return
-		}
-		crd, err := os.ReadFile(filepath.Join(root, "deploy/base/crds/gitseal.io_syncs.yaml"))
-		if err != nil {
-			installErr = err
-			return
-		}
-		installErr = harness.InstallCRD(e.t.Context(), cfg, crd, syncResource)
-	})
+	syncCRD.Do(func() { installErr = harness.InstallSyncs(e.t.Context(), cfg) })
 	if installErr != nil {
 		e.t.Fatal(installErr)
 	}
@@ -52,7 +35,7 @@ func (e *env) withSyncs() dynamic.ResourceInterface {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	return client.Resource(syncResource).Namespace(e.system)
+	return client.Resource(harness.SyncsResource()).Namespace(e.system)
 }
 
 // replica starts an agent as a controller of the env's own namespace.
