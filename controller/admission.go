@@ -62,7 +62,7 @@ func (a *admission) Fetch(ctx context.Context) (*source.Commit, bool, error) {
 		}
 	}
 	if a.rewritten != nil && a.good != nil {
-		if forward, err := a.git.repository.source.Descends(ctx, a.good.Hash); err == nil && !forward {
+		if forward, err := a.git.repository.source.Descends(ctx, commit, a.good.Hash); err == nil && !forward {
 			a.rewritten(a.good, commit)
 		}
 	}

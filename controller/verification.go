@@ -137,7 +137,7 @@ func (v *verification) forward(ctx context.Context, commit *source.Commit) error
 	if v.settings.source.Ref.SemVer != "" && v.policy.Mode != verify.Head && v.policy.Mode != "" && source.LowerVersion(was, is) {
 		return nil
 	}
-	forward, err := v.admitted.git.repository.source.Descends(ctx, base.Hash)
+	forward, err := v.admitted.git.repository.source.Descends(ctx, commit, base.Hash)
 	switch {
 	case err != nil:
 		return &undecidedError{fmt.Errorf("find out whether it descends from %.12s, which is applied: %w", base.Hash, err)}

@@ -21,9 +21,10 @@ var historyDepths = []int{64, 512, 4096, 32768, 0}
 // and refuse some.
 var historyFilters = []string{"tree:0", "blob:none", ""}
 
-// Descends says whether the last commit that Fetch returned descends from another,
-// or is that one: whether following it there was going forward. The other is a full
-// hash; it need not have been fetched by this Source, and may be gone.
+// Descends says whether a commit that Fetch returned descends from another, or is
+// that one: whether following it there was going forward. The other is a full hash; it
+// need not have been fetched by this Source, and may be gone. Which commit is meant is
+// said, and not taken from the last Fetch: that may have seen yet another one since.
 //
 // The common case, that it is a parent, costs nothing. Else the server is asked for
 // the commits that lead away from it, without files where it allows a filter, 64
@@ -34,7 +35,7 @@ var historyFilters = []string{"tree:0", "blob:none", ""}
 // meet or to its roots, or that the server has no such commit; a server that lies
 // can only get to false. What can not be decided is an error: ErrShallow, a
 // *LimitError that names the limit, ErrNoCommit, and those of Fetch.
-func (s *Source) Descends(ctx context.Context, ancestor string) (bool, error) {
+func (s *Source) Descends(ctx context.Context, commit *Commit, ancestor string) (bool, error) {
 	bounded, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	giveBack, err := s.takeTurn(bounded)
@@ -42,19 +43,18 @@ func (s *Source) Descends(ctx context.Context, ancestor string) (bool, error) {
 		return false, s.explain(ctx, bounded, err)
 	}
 	defer giveBack()
-	yes, err := s.descends(bounded, ancestor)
+	yes, err := s.descends(bounded, commit, ancestor)
 	if err != nil {
 		return false, s.explain(ctx, bounded, fmt.Errorf("look for commit %s in its history: %w", printable(ancestor), err))
 	}
 	return yes, nil
 }
 
-func (s *Source) descends(ctx context.Context, ancestor string) (bool, error) {
+func (s *Source) descends(ctx context.Context, last *Commit, ancestor string) (bool, error) {
 	hash, err := parseHash(ancestor)
 	if err != nil {
 		return false, errors.New("want all 40 digits of its hash")
 	}
-	last := s.last.Load()
 	if last == nil {
 		return false, ErrNoCommit
 	}

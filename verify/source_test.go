@@ -80,7 +80,7 @@ func TestWhatSourceFetches(t *testing.T) {
 		in.TagName = commit.Ref[:strings.LastIndex(commit.Ref, "@sha1:")]
 		if last != nil {
 			in.Changes = verify.Only(commit.Tree.ChangedSince(last.Tree))
-			if forward, err := src.Descends(t.Context(), last.Hash); !forward || err != nil {
+			if forward, err := src.Descends(t.Context(), commit, last.Hash); !forward || err != nil {
 				t.Errorf("%s: got %v, %v, want it to descend from the last", step.tag, forward, err)
 			}
 		}
