@@ -34,8 +34,6 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-var installed sync.Once
-
 // world is an agent with namespaces of its own, over a real control plane, and a
 // repository behind a real git server.
 type world struct {
@@ -74,11 +72,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.rest.QPS = -1
-	var installErr error
-	installed.Do(func() { installErr = harness.InstallSyncs(t.Context(), w.rest) })
-	if installErr != nil {
-		t.Fatal(installErr)
-	}
+	w.cp.InstallSyncs(t)
 	if w.admin, err = client.New(w.rest, client.Options{Scheme: scheme(t)}); err != nil {
 		t.Fatal(err)
 	}

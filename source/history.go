@@ -192,13 +192,18 @@ func (s *Source) askHistory(ctx context.Context, open session, w want, h *histor
 	})
 }
 
-// localHistory reads as much as one pack may hold.
 func (s *Source) localHistory(ctx context.Context, h *history) (bool, error) {
 	repo, err := openLocal(s.location.path, s.limits)
 	if err != nil {
 		return false, err
 	}
-	if h.ends, err = repo.ends(); err != nil {
+	return repo.history(ctx, h)
+}
+
+// history reads as much as one pack may hold.
+func (l *localRepository) history(ctx context.Context, h *history) (bool, error) {
+	var err error
+	if h.ends, err = l.ends(); err != nil {
 		return false, err
 	}
 	read := int64(0)
@@ -206,12 +211,12 @@ func (s *Source) localHistory(ctx context.Context, h *history) (bool, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, false, err
 		}
-		obj, err := repo.get(hash, plumbing.CommitObject)
+		obj, err := l.get(hash, plumbing.CommitObject)
 		if err != nil {
 			return nil, false, err
 		}
-		if read += obj.size + objectOverhead; read > s.limits.UnpackedBytes {
-			return nil, false, &LimitError{What: "the history", Limit: s.limits.UnpackedBytes, Unit: "bytes"}
+		if read += obj.size + objectOverhead; read > l.limits.UnpackedBytes {
+			return nil, false, &LimitError{What: "the history", Limit: l.limits.UnpackedBytes, Unit: "bytes"}
 		}
 		return obj.data, true, nil
 	})

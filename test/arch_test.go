@@ -34,7 +34,7 @@ var imports = map[string][]string{
 	"controller":           {"api/v1alpha1", "apply", "crypto", "decrypt", "internal/version", "keys", "reconcile", "source", "verify"},
 	"internal/version":     {},
 	"internal/kubeconfig":  {},
-	"cmd/seal":             {"apply", "build", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "source"},
+	"cmd/seal":             {"api/v1alpha1", "apply", "build", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "source"},
 	"cmd/agent":            {"api/v1alpha1", "apply", "controller", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "reconcile", "source"},
 	"test/harness":         {},
 	"test/harness/prepare": {"test/harness"},

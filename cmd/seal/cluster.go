@@ -5,6 +5,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/gitseal/gitseal/internal/kubeconfig"
+	"github.com/gitseal/gitseal/internal/version"
 )
 
 // clusterFlags say which cluster a command asks.
@@ -16,9 +17,16 @@ func (c *clusterFlags) add(f *pflag.FlagSet) {
 }
 
 func (c clusterFlags) config() (*rest.Config, error) {
-	cfg, err := kubeconfig.Load(c.kubeconfig, c.context)
+	cfg, _, err := c.configIn()
+	return cfg, err
+}
+
+// configIn is config, with the namespace that the context names.
+func (c clusterFlags) configIn() (*rest.Config, string, error) {
+	cfg, namespace, err := kubeconfig.LoadNamespace(c.kubeconfig, c.context)
 	if err != nil {
-		return nil, hint(err, "say --kubeconfig, or set KUBECONFIG")
+		return nil, "", hint(err, "say --kubeconfig, or set KUBECONFIG")
 	}
-	return cfg, nil
+	cfg.UserAgent = "gitseal-seal/" + version.Get().Version
+	return cfg, namespace, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/decrypt"
-	"github.com/gitseal/gitseal/internal/version"
 )
 
 type diffOptions struct {
@@ -83,7 +82,6 @@ func (o diffOptions) run(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	cfg.UserAgent = "gitseal-seal/" + version.Get().Version
 	cluster, err := apply.Connect(cfg)
 	if err != nil {
 		return err

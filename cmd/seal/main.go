@@ -1,4 +1,5 @@
-// Command seal seals secrets on laptops and in CI, with public keys only.
+// Command seal seals secrets on laptops and in CI, with public keys only, and shows
+// and steers what the agent keeps applied.
 package main
 
 import (
@@ -94,8 +95,9 @@ func newRootCommand() *cobra.Command {
 		Long: `Seal secrets for git, with public keys only.
 
 Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
-Only the agent in the cluster can open them. No command but 'keys fetch' and
-'diff' talks to a cluster.
+Only the agent in the cluster can open them. No command talks to a cluster but
+'keys fetch', 'diff', and those about Syncs: 'get', 'status', 'reconcile',
+'suspend' and 'resume'.
 
 Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
 4 timeout.`,
@@ -105,7 +107,8 @@ Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
 	}
 	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"})
 	keys.AddCommand(newKeysFetchCommand())
-	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newDiffCommand(), version.NewCommand())
+	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newDiffCommand(),
+		newGetCommand(), newStatusCommand(), newReconcileCommand(), newSuspendCommand(), newResumeCommand(), version.NewCommand())
 	return root
 }
 

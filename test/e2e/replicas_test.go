@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,8 +16,6 @@ import (
 	"github.com/gitseal/gitseal/test/harness"
 )
 
-var syncCRD sync.Once
-
 // withSyncs installs the CRD and returns a client of Syncs in the agent's namespace.
 func (e *env) withSyncs() dynamic.ResourceInterface {
 	e.t.Helper()
@@ -26,11 +23,7 @@ func (e *env) withSyncs() dynamic.ResourceInterface {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	var installErr error
-	syncCRD.Do(func() { installErr = harness.InstallSyncs(e.t.Context(), cfg) })
-	if installErr != nil {
-		e.t.Fatal(installErr)
-	}
+	e.cp.InstallSyncs(e.t)
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		e.t.Fatal(err)

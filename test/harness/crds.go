@@ -3,8 +3,6 @@ package harness
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,24 +100,6 @@ spec:
 // listed.
 func installSealedSecretsCRD(ctx context.Context, config *rest.Config) error {
 	return InstallCRD(ctx, config, []byte(sealedSecretsSchema), SealedSecretsResource())
-}
-
-// SyncsResource are the Syncs.
-func SyncsResource() schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
-}
-
-// InstallSyncs applies the CRD of Syncs and waits until they can be listed.
-func InstallSyncs(ctx context.Context, config *rest.Config) error {
-	root, err := Root()
-	if err != nil {
-		return err
-	}
-	crd, err := os.ReadFile(filepath.Join(root, "deploy", "base", "crds", "gitseal.io_syncs.yaml"))
-	if err != nil {
-		return err
-	}
-	return InstallCRD(ctx, config, crd, SyncsResource())
 }
 
 // InstallCRD applies a CRD and waits until the resource that it defines can be listed.

@@ -1,0 +1,42 @@
+package harness
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+)
+
+// SyncsResource are the Syncs.
+func SyncsResource() schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
+}
+
+// InstallSyncs installs the CRD of Syncs, as this tree has it, and waits until they can
+// be listed. It may be called again.
+func InstallSyncs(ctx context.Context, config *rest.Config) error {
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	crd, err := os.ReadFile(filepath.Join(root, "deploy", "base", "crds", "gitseal.io_syncs.yaml"))
+	if err != nil {
+		return err
+	}
+	return InstallCRD(ctx, config, crd, SyncsResource())
+}
+
+// InstallSyncs is the same, for a test.
+func (c *ControlPlane) InstallSyncs(t testing.TB) {
+	t.Helper()
+	config, err := c.RESTConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := InstallSyncs(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+}
