@@ -18,12 +18,13 @@ build: ## build bin/seal and bin/agent
 	@echo "building bin/seal and bin/agent (some minutes the first time)"
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/seal ./cmd/agent
 
-GENERATED = api/v1alpha1/zz_generated.* deploy/base/crds/* docs/api.md
+GENERATED = api/v1alpha1/zz_generated.* deploy/base/crds/* deploy/chart/crds/* deploy/install.yaml docs/api.md
 
-generate: ## make the schema, the reference and the copying code of api/ anew
+generate: ## make the schema, the reference and the copying code of api/, and deploy/install.yaml, anew
 	go tool controller-gen object paths=./api/...
 	go tool controller-gen crd paths=./api/... output:crd:dir=deploy/base/crds
 	go run github.com/elastic/crd-ref-docs@v0.3.0 --log-level=ERROR --source-path=api --config=api/reference.yaml --renderer=markdown --output-path=docs/api.md
+	go run ./deploy/gen
 
 demo: build ## run the main job on a real control plane, or on the cluster of KUBECONFIG
 	go run ./test/demo -bin bin
@@ -48,6 +49,7 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	go mod tidy -diff
 	cd test/controlplane && go mod tidy -diff
 	cd test/oracles && go mod tidy -diff
+	cd test/oracles/helm && go mod tidy -diff
 	cd bench/yardstick && go mod tidy -diff
 	cd bench/chart && go mod tidy -diff
 

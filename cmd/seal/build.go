@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,26 +37,7 @@ func runBuild(cmd *cobra.Command, dir, output string) error {
 	if err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	items := make([]any, len(objects))
-	for i, o := range objects {
-		items[i] = o.Object
-	}
-	if output == "json" {
-		b, err := encode(map[string]any{"apiVersion": "v1", "kind": "List", "items": items}, output)
-		if err != nil {
-			return err
-		}
-		return write(cmd, "", b)
-	}
-	for _, item := range items {
-		b, err := encode(item, output)
-		if err != nil {
-			return err
-		}
-		out.Write(b)
-	}
-	return write(cmd, "", out.Bytes())
+	return printObjects(cmd, objects, output)
 }
 
 // folderOf is the argument DIR, or the folder that the command runs in.

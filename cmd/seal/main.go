@@ -96,8 +96,8 @@ func newRootCommand() *cobra.Command {
 
 Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
 Only the agent in the cluster can open them. No command talks to a cluster but
-'keys fetch', 'diff', and those about Syncs: 'get', 'status', 'reconcile',
-'suspend' and 'resume'.
+'install', 'keys fetch', 'diff', and those about Syncs: 'get', 'status',
+'reconcile', 'suspend' and 'resume'.
 
 Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
 4 timeout.`,
@@ -107,7 +107,7 @@ Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
 	}
 	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"})
 	keys.AddCommand(newKeysFetchCommand())
-	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newDiffCommand(),
+	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newDiffCommand(), newInstallCommand(),
 		newGetCommand(), newStatusCommand(), newReconcileCommand(), newSuspendCommand(), newResumeCommand(), version.NewCommand())
 	return root
 }

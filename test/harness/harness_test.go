@@ -27,6 +27,7 @@ func TestOraclesRun(t *testing.T) {
 		"sops":       {[]string{"--version", "--disable-version-check"}, "sops "},
 		"kubeseal":   {[]string{"--version"}, "kubeseal version"},
 		"controller": {[]string{"--version"}, "controller version"},
+		"helm":       {[]string{"version", "--short"}, "v3."},
 	}
 	for _, name := range Oracles() {
 		t.Run(name, func(t *testing.T) {

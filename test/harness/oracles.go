@@ -10,12 +10,21 @@ import (
 	"testing"
 )
 
-// oracles lists the tools that our results are compared with.
-func oracles() []Target {
-	return []Target{
-		{Name: "sops", Package: "github.com/getsops/sops/v3/cmd/sops"},
-		{Name: "kubeseal", Package: "github.com/bitnami-labs/sealed-secrets/cmd/kubeseal"},
-		{Name: "controller", Package: "github.com/bitnami-labs/sealed-secrets/cmd/controller"},
+// oracle is a tool, and the module whose go.mod says its version.
+type oracle struct {
+	Target
+	module string
+}
+
+// oracles lists the tools that our results are compared with. helm has a module of its
+// own, since what it requires would change what the others are built with.
+func oracles() []oracle {
+	const module = "test/oracles"
+	return []oracle{
+		{Target{Name: "sops", Package: "github.com/getsops/sops/v3/cmd/sops"}, module},
+		{Target{Name: "kubeseal", Package: "github.com/bitnami-labs/sealed-secrets/cmd/kubeseal"}, module},
+		{Target{Name: "controller", Package: "github.com/bitnami-labs/sealed-secrets/cmd/controller"}, module},
+		{Target{Name: "helm", Package: "helm.sh/helm/v3/cmd/helm"}, module + "/helm"},
 	}
 }
 
@@ -28,19 +37,19 @@ func Oracles() []string {
 	return names
 }
 
-// BuildOracle returns the path of an unmodified tool: "sops", "kubeseal" or
-// "controller" (that of sealed-secrets), in the version that test/oracles/go.mod
+// BuildOracle returns the path of an unmodified tool: "sops", "kubeseal", "controller"
+// (that of sealed-secrets) or "helm", in the version that the go.mod of its module
 // requires. Each is built alone, the first time it is asked for.
 func BuildOracle(ctx context.Context, progress io.Writer, name string) (string, error) {
 	all := oracles()
-	i := slices.IndexFunc(all, func(t Target) bool { return t.Name == name })
+	i := slices.IndexFunc(all, func(o oracle) bool { return o.Name == name })
 	if i < 0 {
 		return "", fmt.Errorf("oracle %q: want one of %q", name, Oracles())
 	}
 	folder, err := Build{
 		Name:    name,
-		Module:  "test/oracles",
-		Targets: all[i : i+1],
+		Module:  all[i].module,
+		Targets: []Target{all[i].Target},
 		Hint:    "about a minute on two cores",
 	}.Run(ctx, progress)
 	return filepath.Join(folder, name), err

@@ -1,7 +1,7 @@
 // Command prepare builds everything that package harness needs into its cache, so
 // that the minutes this takes do not count against a test's time limit. Give it
 // the names of what to build, or nothing for all: controlplane, sops, kubeseal,
-// controller. It prints where each is.
+// controller, helm. It prints where each is.
 package main
 
 import (
