@@ -17,4 +17,3 @@ COPY --from=build /out/ /
 # nonroot, the number that distroless images use
 USER 65532:65532
 ENTRYPOINT ["/agent"]
-CMD ["sync", "--help"]

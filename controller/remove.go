@@ -65,9 +65,16 @@ func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (le
 		switch {
 		case err != nil:
 			return 0, err
-		case gone && (orphan || sync.Namespace != c.Namespace && c.namespaceEnds(ctx, sync.Namespace)):
-			return 0, store.Delete(ctx) // its objects stay, or go with the namespace
+		case gone && orphan:
+			return 0, store.Delete(ctx) // its objects stay
 		case gone:
+			ends, err := c.namespaceEnds(ctx, sync.Namespace)
+			if err != nil {
+				return 0, err
+			}
+			if ends && sync.Namespace != c.Namespace {
+				return 0, store.Delete(ctx) // its objects go with the namespace
+			}
 			return 0, fmt.Errorf("service account %s/%s does not exist: make it again, or set spec.deletionPolicy to Orphan, which leaves the objects", sync.Namespace, user)
 		}
 		if cluster, err = c.cluster.As(impersonate(sync.Namespace, user)); err != nil {
@@ -98,7 +105,13 @@ func (c *Controller) accountGone(ctx context.Context, namespace, account string)
 }
 
 // namespaceEnds reports whether a namespace is being deleted, with all that is in it.
-func (c *Controller) namespaceEnds(ctx context.Context, namespace string) bool {
+func (c *Controller) namespaceEnds(ctx context.Context, namespace string) (bool, error) {
 	ns, err := c.cluster.Client().CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
-	return apierrors.IsNotFound(err) || err == nil && ns.DeletionTimestamp != nil
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("look whether namespace %s is being deleted: %w", namespace, err)
+	}
+	return ns.DeletionTimestamp != nil, nil
 }

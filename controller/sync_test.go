@@ -338,3 +338,27 @@ func TestASyncThatIsMadeAgainBeginsAnew(t *testing.T) {
 		t.Errorf("history: %+v", got.Status.History)
 	}
 }
+
+// A namespace that is deleted takes its Syncs, service accounts and objects with it, in
+// any order.
+func TestANamespaceIsDeletedWithItsSync(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	s := w.sync(w.team, "app", "", nil)
+	w.start()
+	w.ready(s)
+	if err := w.admin.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.team}}); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the namespace is gone", func(ctx context.Context) error {
+		if err := w.admin.Get(ctx, client.ObjectKey{Name: w.team}, &corev1.Namespace{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	})
+	l := &corev1.SecretList{}
+	if err := w.admin.List(t.Context(), l, client.InNamespace(w.system), client.HasLabels{"gitseal.io/inventory"}); err != nil || len(l.Items) != 0 {
+		t.Errorf("inventories: %v, %v", l.Items, err)
+	}
+}
