@@ -15,7 +15,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -120,8 +120,7 @@ func (c *Controller) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return c.remove(ctx, sync)
 	}
 	if controllerutil.AddFinalizer(sync, v1alpha1.Finalizer) {
-		patch := fmt.Appendf(nil, `{"metadata":{"finalizers":%s,"resourceVersion":%q}}`, mustJSON(sync.Finalizers), sync.ResourceVersion)
-		return ctrl.Result{}, client.IgnoreNotFound(c.client.Patch(ctx, sync, client.RawPatch(types.MergePatchType, patch)))
+		return ctrl.Result{}, c.storeFinalizers(ctx, sync)
 	}
 	c.statuses.know(sync)
 	c.sayer.knows(sync)
@@ -194,6 +193,15 @@ func identityOf(sync *v1alpha1.Sync) string {
 		out += "\x00" + sync.Annotations[a]
 	}
 	return out
+}
+
+// as is the API server, with every request made as a service account, or as the agent
+// itself where that is "".
+func (c *Controller) as(namespace, account string) (*apply.Cluster, error) {
+	if account == "" {
+		return c.cluster, nil
+	}
+	return c.cluster.As(rest.ImpersonationConfig{UserName: "system:serviceaccount:" + namespace + ":" + account})
 }
 
 // stop ends the loop of a Sync, and returns when it has ended.

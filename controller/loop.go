@@ -136,56 +136,34 @@ func (l *loop) work(ctx context.Context) error {
 	if l.settings.tenant {
 		src.Allow = c.Addresses.allow
 	}
-	wake := make(chan struct{}, 1)
-	git, err := c.repositories.follow(c.context, c.repositoryKey(l.settings, contents), src, l.settings.reconcile.Interval, func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
-	if err != nil {
-		return &SetupError{InvalidSpec, err}
-	}
-	defer c.repositories.leave(git)
-	admitted := &admission{git: git, before: l.before(src)}
-	if err := l.checks(ctx, cluster, admitted); err != nil {
-		return err
-	}
 	cfg := l.settings.reconcile
 	cfg.Turn = l.turn
 	runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(c.cluster, cfg.Owner), Owner: cfg.Owner, Force: l.settings.force, Drift: apply.NewDrift(ctx, cluster, cfg.Owner)}
 	runner.Drift.Poll = cfg.Interval
+	admitted := &admission{before: l.before(src)}
 	s := reconcile.New(cfg, admitted, syncKeys{c.keys, store}, runner, l.log)
+	if admitted.git, err = c.repositories.follow(c.context, c.repositoryKey(l.settings, contents), src, cfg.Interval, s.Trigger); err != nil {
+		return &SetupError{InvalidSpec, err}
+	}
+	defer c.repositories.leave(admitted.git)
+	if err := l.checks(ctx, cluster, admitted); err != nil {
+		return err
+	}
 	l.mu.Lock()
-	l.git, l.trigger = git, s.Trigger
+	l.git, l.trigger = admitted.git, s.Trigger
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
 		l.git, l.trigger = nil, nil
 		l.mu.Unlock()
 	}()
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-wake:
-				s.Trigger()
-			}
-		}
-	}()
-	var again bool
 	s.Run(ctx, func(r reconcile.Report) {
 		l.observe(ctx, r)
 		if l.outdated(r) { // the credentials may have been changed since
-			again = true
 			cancel()
 		}
 	})
-	if again {
-		return nil
-	}
-	return ctx.Err()
+	return nil
 }
 
 // outdated reports whether a pass failed by something that was read at the start.
@@ -200,15 +178,12 @@ func (l *loop) outdated(r reconcile.Report) bool {
 
 // cluster is the API server, as the one whom the Sync writes as.
 func (l *loop) cluster(ctx context.Context) (*apply.Cluster, error) {
-	c := l.controller
-	if l.settings.user == "" {
-		return c.cluster, nil
+	if l.settings.user != "" {
+		if err := l.accountExists(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err := l.accountExists(ctx); err != nil {
-		return nil, err
-	}
-	l.looked = time.Now()
-	cluster, err := c.cluster.As(impersonate(l.sync.Namespace, l.settings.user))
+	cluster, err := l.controller.as(l.sync.Namespace, l.settings.user)
 	if err != nil {
 		return nil, &SetupError{AccessDenied, err}
 	}
@@ -224,6 +199,7 @@ func (l *loop) accountExists(ctx context.Context) error {
 	case err != nil:
 		return &SetupError{AccessDenied, fmt.Errorf("look for service account %s/%s: %w", l.sync.Namespace, l.settings.user, err)}
 	}
+	l.looked = time.Now()
 	return nil
 }
 
@@ -269,7 +245,6 @@ func (l *loop) turn(ctx context.Context, commit string) (release func(), err err
 			<-l.controller.turns
 			return nil, err
 		}
-		l.looked = time.Now()
 	}
 	return func() { <-l.controller.turns }, nil
 }

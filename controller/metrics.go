@@ -61,6 +61,7 @@ var (
 
 // perSync are the metrics whose series end with their Sync.
 var perSync = []interface {
+	prometheus.Collector
 	DeletePartialMatch(prometheus.Labels) int
 }{reconcileSeconds, reconcileTotal, syncReady, syncSuspended, sourceReady, lastSuccess, objectsTotal, decryptErrors, decryptFailing, driftCorrected, prunedTotal, appliedTotal}
 
@@ -68,9 +69,8 @@ var perSync = []interface {
 func RegisterMetrics() error {
 	v := version.Get()
 	buildInfo.WithLabelValues(v.Version, v.Commit).Set(1)
-	var errs []error
-	for _, c := range []prometheus.Collector{reconcileSeconds, reconcileTotal, syncReady, syncSuspended, sourceReady, lastSuccess, objectsTotal,
-		decryptErrors, decryptFailing, driftCorrected, prunedTotal, appliedTotal, buildInfo} {
+	errs := []error{metrics.Registry.Register(buildInfo)}
+	for _, c := range perSync {
 		errs = append(errs, metrics.Registry.Register(c))
 	}
 	return errors.Join(errs...)

@@ -73,7 +73,7 @@ func matches(pattern, s string) bool {
 // protected from a tenant's Sync: it can write nowhere else.
 func (c Config) protectedFrom(sync *v1alpha1.Sync) func(apply.ID) string {
 	own := ""
-	if sync.Namespace != c.Namespace {
+	if c.tenant(sync) {
 		own = sync.Namespace
 	}
 	return func(id apply.ID) string {

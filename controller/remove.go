@@ -37,15 +37,20 @@ func (c *Controller) remove(ctx context.Context, sync *v1alpha1.Sync) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: removeAgain}, nil
 	}
 	controllerutil.RemoveFinalizer(sync, v1alpha1.Finalizer)
+	return ctrl.Result{}, c.storeFinalizers(ctx, sync)
+}
+
+// storeFinalizers writes those that the Sync has here, if nobody has changed it since.
+func (c *Controller) storeFinalizers(ctx context.Context, sync *v1alpha1.Sync) error {
 	patch := fmt.Appendf(nil, `{"metadata":{"finalizers":%s,"resourceVersion":%q}}`, mustJSON(sync.Finalizers), sync.ResourceVersion)
-	return ctrl.Result{}, client.IgnoreNotFound(c.client.Patch(ctx, sync, client.RawPatch(types.MergePatchType, patch)))
+	return client.IgnoreNotFound(c.client.Patch(ctx, sync, client.RawPatch(types.MergePatchType, patch)))
 }
 
 func prunes(spec v1alpha1.SyncSpec) bool { return spec.Prune == nil || *spec.Prune }
 
 // removeObjects reports how many objects are still being deleted.
 func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (left int, err error) {
-	owner := apply.Owner{Namespace: sync.Namespace, Name: sync.Name, State: c.Namespace}
+	owner := c.ownerOf(sync)
 	store := apply.NewInventoryStore(c.cluster, owner)
 	inventory, err := store.Load(ctx)
 	if err != nil {
@@ -59,7 +64,6 @@ func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (le
 	if err != nil {
 		return 0, err
 	}
-	cluster := c.cluster
 	if user != "" {
 		gone, err := c.accountGone(ctx, sync.Namespace, user)
 		switch {
@@ -72,14 +76,15 @@ func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (le
 			if err != nil {
 				return 0, err
 			}
-			if ends && sync.Namespace != c.Namespace {
+			if ends && c.tenant(sync) {
 				return 0, store.Delete(ctx) // its objects go with the namespace
 			}
 			return 0, fmt.Errorf("service account %s/%s does not exist: make it again, or set spec.deletionPolicy to Orphan, which leaves the objects", sync.Namespace, user)
 		}
-		if cluster, err = c.cluster.As(impersonate(sync.Namespace, user)); err != nil {
-			return 0, err
-		}
+	}
+	cluster, err := c.as(sync.Namespace, user)
+	if err != nil {
+		return 0, err
 	}
 	runner := &apply.Runner{Cluster: cluster, Store: store, Owner: owner}
 	res, err := runner.Remove(ctx, inventory, orphan)

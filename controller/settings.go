@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/client-go/rest"
-
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/apply"
 	"github.com/gitseal/gitseal/crypto"
@@ -66,7 +64,7 @@ func (n name) String() string { return n.Namespace + "/" + n.Name }
 func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	spec := sync.Spec
 	s := settings{
-		tenant: sync.Namespace != c.Namespace, force: spec.Force,
+		tenant: c.tenant(sync), force: spec.Force,
 		verify: spec.Source.Verify, allowRollback: sync.Annotations[v1alpha1.AllowRollbackAnnotation],
 	}
 	var denied, invalid []error
@@ -88,9 +86,8 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	invalid = append(invalid, err)
 	policy, err := c.policyOf(spec.Decryption, s.tenant)
 	denied = append(denied, err)
-	user, err := c.userOf(sync)
+	s.user, err = c.userOf(sync)
 	denied = append(denied, err)
-	s.user = user
 
 	target := cmp.Or(spec.TargetNamespace, sync.Namespace)
 	if s.tenant && target != sync.Namespace {
@@ -112,8 +109,7 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	}
 
 	s.reconcile = reconcile.Config{
-		Owner:      apply.Owner{Namespace: sync.Namespace, Name: sync.Name, State: c.Namespace},
-		SourceName: spec.Source.URL, Path: cmp.Or(spec.Path, "."), TargetNamespace: target, Policy: policy,
+		Owner: c.ownerOf(sync), SourceName: spec.Source.URL, Path: cmp.Or(spec.Path, "."), TargetNamespace: target, Policy: policy,
 		Prune: prunes(spec), PruneLimit: limit, PruneConfirm: sync.Annotations[v1alpha1.PruneConfirmAnnotation],
 		ConfirmSourceChange: sync.Annotations[v1alpha1.SourceConfirmAnnotation] == spec.Source.URL,
 		Ignore:              ignore, Drift: reconcile.DriftMode(cmp.Or(spec.Drift, "Correct")),
@@ -128,9 +124,6 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	}
 	if spec.Wait {
 		s.reconcile.Wait = s.reconcile.WaveTimeout
-	}
-	if s.tenant {
-		s.reconcile.Owner.Within = sync.Namespace
 	}
 	if !spec.AllowProtected {
 		s.reconcile.Protected = c.protectedFrom(sync)
@@ -163,21 +156,26 @@ func local(url string) bool {
 // userOf is whom the Sync's requests are made as.
 func (c Config) userOf(sync *v1alpha1.Sync) (string, error) {
 	account := sync.Spec.ServiceAccountName
-	if account == "" && sync.Namespace != c.Namespace {
-		if account = c.Floor.ServiceAccount; account == "" {
-			return "", fmt.Errorf("spec.serviceAccountName: a Sync outside of namespace %s must name a service account of its own", c.Namespace)
-		}
+	if account != "" || !c.tenant(sync) {
+		return account, nil
 	}
-	if account == "" {
-		return "", nil
+	if c.Floor.ServiceAccount == "" {
+		return "", fmt.Errorf("spec.serviceAccountName: a Sync outside of namespace %s must name a service account of its own", c.Namespace)
 	}
-	return account, nil
+	return c.Floor.ServiceAccount, nil
 }
 
-// impersonate is a service account as the API server knows it.
-func impersonate(namespace, account string) rest.ImpersonationConfig {
-	return rest.ImpersonationConfig{UserName: "system:serviceaccount:" + namespace + ":" + account}
+// ownerOf names the Sync to package apply.
+func (c Config) ownerOf(sync *v1alpha1.Sync) apply.Owner {
+	o := apply.Owner{Namespace: sync.Namespace, Name: sync.Name, State: c.Namespace}
+	if c.tenant(sync) {
+		o.Within = sync.Namespace
+	}
+	return o
 }
+
+// tenant reports whether the Sync is a tenant's.
+func (c Config) tenant(sync *v1alpha1.Sync) bool { return sync.Namespace != c.Namespace }
 
 func ignoreRules(fields []v1alpha1.IgnoreFields) (out []apply.IgnoreRule, err error) {
 	var errs []error

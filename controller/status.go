@@ -33,6 +33,11 @@ type about struct {
 	now        time.Time
 }
 
+// condition is one without a status yet.
+func (a about) condition(kind string) metav1.Condition {
+	return metav1.Condition{Type: kind, ObservedGeneration: a.generation, LastTransitionTime: metav1.NewTime(a.now)}
+}
+
 // nextStatus is what a report makes of a status. It is pure.
 func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.SyncStatus {
 	s := *old.DeepCopy()
@@ -47,10 +52,8 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 		return s // what it put right was right before
 	}
 	s.Failures = failures(r)
-	ready := metav1.Condition{Type: v1alpha1.Ready, ObservedGeneration: a.generation}
-	reconciling := ready
-	reconciling.Type, reconciling.Status = v1alpha1.Reconciling, ""
-	stalled := false
+	ready := a.condition(v1alpha1.Ready)
+	reconciling, stalled := a.condition(v1alpha1.Reconciling), a.condition(v1alpha1.Stalled)
 	switch {
 	case failed:
 		err := r.Failures[0]
@@ -59,7 +62,9 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 			ready.Reason = PruneBlocked
 		}
 		var spec *SpecError
-		if stalled = errors.As(err, &spec); !stalled {
+		if errors.As(err, &spec) {
+			stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, ready.Reason, ready.Message
+		} else {
 			reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, ProgressingWithRetry, "it is tried again"
 		}
 	case len(r.Pending) > 0:
@@ -85,17 +90,8 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 	}
 	set(&s, ready)
 	set(&s, reconciling)
-	if stalled {
-		set(&s, metav1.Condition{Type: v1alpha1.Stalled, Status: metav1.ConditionTrue, Reason: ready.Reason, Message: ready.Message, ObservedGeneration: a.generation})
-	} else {
-		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.Stalled)
-	}
+	set(&s, stalled)
 	healthy(&s, r, a)
-	for i := range s.Conditions {
-		if s.Conditions[i].LastTransitionTime.IsZero() {
-			s.Conditions[i].LastTransitionTime = metav1.NewTime(a.now)
-		}
-	}
 	return s
 }
 
@@ -116,29 +112,28 @@ func unwatched(r reconcile.Report) []string {
 
 // healthy judges what was applied, where the Sync waits for it.
 func healthy(s *v1alpha1.SyncStatus, r reconcile.Report, a about) {
-	c := metav1.Condition{Type: v1alpha1.Healthy, ObservedGeneration: a.generation}
+	c := a.condition(v1alpha1.Healthy)
 	switch {
 	case !a.waits:
-		meta.RemoveStatusCondition(&s.Conditions, v1alpha1.Healthy)
-		return
 	case r.Of == reconcile.Readiness && len(r.Failures) == 0:
 		c.Status, c.Reason, c.Message = metav1.ConditionTrue, Succeeded, "everything that was applied is ready"
 	case r.Of == reconcile.Readiness:
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, HealthCheckFailed, summary(r.Failures)
 	case r.Of == reconcile.Pass && !r.Idle:
 		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, Progressing, "not yet known"
+	default:
+		return // what was known holds
 	}
 	set(s, c)
 }
 
 // set writes a condition, or removes it where it has no status.
 func set(s *v1alpha1.SyncStatus, c metav1.Condition) {
-	switch {
-	case c.Status != "":
-		meta.SetStatusCondition(&s.Conditions, c)
-	case c.Type != v1alpha1.Healthy:
+	if c.Status == "" {
 		meta.RemoveStatusCondition(&s.Conditions, c.Type)
+		return
 	}
+	meta.SetStatusCondition(&s.Conditions, c)
 }
 
 // passed notes the commit and what became of its objects.
