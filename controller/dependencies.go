@@ -14,7 +14,7 @@ import (
 
 // dependencies reports the first Sync that a Sync waits for. A dependency that follows
 // the same ref of the same repository must have applied the very commit: both are told
-// of it at the same moment. Errors are *DependencyError, and *SpecError for a circle.
+// of it at the same moment. Errors are *DependencyError, and *SyncError for a circle.
 func (c *Controller) dependencies(ctx context.Context, of name, s settings, commit string) error {
 	for _, n := range s.dependsOn {
 		way, err := c.circle(ctx, of, n, map[name]bool{})
@@ -22,7 +22,7 @@ func (c *Controller) dependencies(ctx context.Context, of name, s settings, comm
 		case err != nil:
 			return err
 		case way != "":
-			return &SpecError{InvalidSpec, fmt.Errorf("spec.dependsOn: a circle of Syncs that wait for each other: %s → %s", of, way)}
+			return stalled(InvalidSpec, fmt.Errorf("spec.dependsOn: a circle of Syncs that wait for each other: %s → %s", of, way))
 		}
 		dep := &v1alpha1.Sync{}
 		switch err := c.client.Get(ctx, types.NamespacedName(n), dep); {

@@ -101,15 +101,6 @@ func failedReport(err error) reconcile.Report {
 	return reconcile.Report{Idle: true, Started: time.Now(), Failures: []error{&reconcile.StageError{Stage: reconcile.Fetch, Err: err}}}
 }
 
-// SetupError says what a Sync lacks before git can be looked at.
-type SetupError struct {
-	Reason string
-	Err    error
-}
-
-func (e *SetupError) Error() string { return e.Err.Error() }
-func (e *SetupError) Unwrap() error { return e.Err }
-
 // work runs the passes, until ctx ends or what they were set up with is to be read
 // again.
 func (l *loop) work(ctx context.Context) error {
@@ -143,7 +134,7 @@ func (l *loop) work(ctx context.Context) error {
 	admitted := &admission{before: l.before(src)}
 	s := reconcile.New(cfg, admitted, syncKeys{c.keys, store}, runner, l.log)
 	if admitted.git, err = c.repositories.follow(c.context, c.repositoryKey(l.settings, contents), src, cfg.Interval, s.Trigger); err != nil {
-		return &SetupError{InvalidSpec, err}
+		return &SyncError{Reason: InvalidSpec, Err: err}
 	}
 	defer c.repositories.leave(admitted.git)
 	if err := l.checks(ctx, cluster, admitted); err != nil {
@@ -185,7 +176,7 @@ func (l *loop) cluster(ctx context.Context) (*apply.Cluster, error) {
 	}
 	cluster, err := l.controller.as(l.sync.Namespace, l.settings.user)
 	if err != nil {
-		return nil, &SetupError{AccessDenied, err}
+		return nil, &SyncError{Reason: AccessDenied, Err: err}
 	}
 	return cluster, nil
 }
@@ -195,9 +186,9 @@ func (l *loop) cluster(ctx context.Context) (*apply.Cluster, error) {
 func (l *loop) accountExists(ctx context.Context) error {
 	switch gone, err := l.controller.accountGone(ctx, l.sync.Namespace, l.settings.user); {
 	case gone:
-		return &SetupError{AccessDenied, fmt.Errorf("service account %s/%s does not exist", l.sync.Namespace, l.settings.user)}
+		return &SyncError{Reason: AccessDenied, Err: fmt.Errorf("service account %s/%s does not exist", l.sync.Namespace, l.settings.user)}
 	case err != nil:
-		return &SetupError{AccessDenied, fmt.Errorf("look for service account %s/%s: %w", l.sync.Namespace, l.settings.user, err)}
+		return &SyncError{Reason: AccessDenied, Err: fmt.Errorf("look for service account %s/%s: %w", l.sync.Namespace, l.settings.user, err)}
 	}
 	l.looked = time.Now()
 	return nil
@@ -212,7 +203,7 @@ func (l *loop) credentials(ctx context.Context, cluster *apply.Cluster) (source.
 	}
 	out, err := source.CredentialsFromSecret(data)
 	if err != nil {
-		return out, nil, &SetupError{CredentialsFailed, fmt.Errorf("secret %s/%s: %w", l.sync.Namespace, l.settings.gitSecret, err)}
+		return out, nil, &SyncError{Reason: CredentialsFailed, Err: fmt.Errorf("secret %s/%s: %w", l.sync.Namespace, l.settings.gitSecret, err)}
 	}
 	return out, data, nil
 }
@@ -225,7 +216,7 @@ func (l *loop) secret(ctx context.Context, cluster *apply.Cluster, secret string
 	// Without a logger: client-go prints answers at high verbosity.
 	s, err := cluster.Client().CoreV1().Secrets(l.sync.Namespace).Get(klog.NewContext(ctx, klog.Logger{}), secret, metav1.GetOptions{})
 	if err != nil {
-		return nil, &SetupError{CredentialsFailed, fmt.Errorf("read secret %s/%s: the API server says %s", l.sync.Namespace, secret, apierrors.ReasonForError(err))}
+		return nil, &SyncError{Reason: CredentialsFailed, Err: fmt.Errorf("read secret %s/%s: the API server says %s", l.sync.Namespace, secret, apierrors.ReasonForError(err))}
 	}
 	if s.Data == nil {
 		s.Data = map[string][]byte{}

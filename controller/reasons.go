@@ -46,21 +46,32 @@ var byStage = map[reconcile.Stage]string{
 	reconcile.Gate: RefusedByGate, reconcile.Plan: PlanFailed, reconcile.Apply: ApplyFailed, reconcile.Prune: PruneFailed, reconcile.Health: HealthCheckFailed,
 }
 
+// SyncError says what a Sync lacks before git can be looked at, or to be deleted.
+type SyncError struct {
+	Reason  string
+	Stalled bool // nothing is tried again until somebody changes the Sync
+	Err     error
+}
+
+func (e *SyncError) Error() string { return e.Err.Error() }
+func (e *SyncError) Unwrap() error { return e.Err }
+
+func stalled(reason string, err error) error {
+	return &SyncError{Reason: reason, Stalled: true, Err: err}
+}
+
 // reasonOf finds the reason of a failure.
 func reasonOf(err error) string {
-	var spec *SpecError
+	var of *SyncError
 	var outside *reconcile.OutsideError
 	var refusal decrypt.Refusal
 	var waiting *DependencyError
 	var verification *VerificationError
 	var stage *reconcile.StageError
-	var setup *SetupError
 	var denied *source.DeniedError
 	switch {
-	case errors.As(err, &spec):
-		return spec.Reason
-	case errors.As(err, &setup):
-		return setup.Reason
+	case errors.As(err, &of):
+		return of.Reason
 	case errors.As(err, &outside):
 		return OutsideNamespace
 	case errors.As(err, &waiting):

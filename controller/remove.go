@@ -30,7 +30,7 @@ func (c *Controller) remove(ctx context.Context, sync *v1alpha1.Sync) (ctrl.Resu
 	c.statuses.know(sync)
 	left, err := c.removeObjects(ctx, sync)
 	if err != nil {
-		c.report(n, reconcile.Report{Idle: true, Failures: []error{&reconcile.StageError{Stage: reconcile.Prune, Err: &SetupError{DeletionFailed, err}}}}, about{generation: sync.Generation})
+		c.report(n, reconcile.Report{Idle: true, Failures: []error{&reconcile.StageError{Stage: reconcile.Prune, Err: &SyncError{Reason: DeletionFailed, Err: err}}}}, about{generation: sync.Generation})
 		return ctrl.Result{}, fmt.Errorf("delete the objects of Sync %s: %w", n, err)
 	}
 	if left > 0 {

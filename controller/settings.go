@@ -32,15 +32,6 @@ func (f Floor) Validate() error {
 	return decrypt.Policy{MAC: f.MAC, Plaintext: f.Plaintext, Outside: f.Outside}.Validate()
 }
 
-// SpecError says what of a Sync can not be carried out until somebody changes it.
-type SpecError struct {
-	Reason string // InvalidSpec or AccessDenied
-	Err    error
-}
-
-func (e *SpecError) Error() string { return e.Err.Error() }
-func (e *SpecError) Unwrap() error { return e.Err }
-
 // settings is what a Sync comes to under the agent's rules.
 type settings struct {
 	tenant    bool
@@ -60,7 +51,7 @@ type name struct{ Namespace, Name string }
 
 func (n name) String() string { return n.Namespace + "/" + n.Name }
 
-// settingsOf reads a Sync. It is pure. Errors are *SpecError, with all that is wrong.
+// settingsOf reads a Sync. It is pure. Errors are *SyncError, stalled, with all that is wrong.
 func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	spec := sync.Spec
 	s := settings{
@@ -129,10 +120,10 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 		s.reconcile.Protected = c.protectedFrom(sync)
 	}
 	if err := errors.Join(denied...); err != nil {
-		return settings{}, &SpecError{AccessDenied, errors.Join(err, errors.Join(invalid...))}
+		return settings{}, stalled(AccessDenied, errors.Join(err, errors.Join(invalid...)))
 	}
 	if err := errors.Join(invalid...); err != nil {
-		return settings{}, &SpecError{InvalidSpec, err}
+		return settings{}, stalled(InvalidSpec, err)
 	}
 	return s, nil
 }

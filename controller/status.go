@@ -61,8 +61,8 @@ func nextStatus(old v1alpha1.SyncStatus, r reconcile.Report, a about) v1alpha1.S
 		if r.PruneBlocked != "" && stageOf(err) == reconcile.Prune {
 			ready.Reason = PruneBlocked
 		}
-		var spec *SpecError
-		if errors.As(err, &spec) {
+		var of *SyncError
+		if errors.As(err, &of) && of.Stalled {
 			stalled.Status, stalled.Reason, stalled.Message = metav1.ConditionTrue, ready.Reason, ready.Message
 		} else {
 			reconciling.Status, reconciling.Reason, reconciling.Message = metav1.ConditionTrue, ProgressingWithRetry, "it is tried again"

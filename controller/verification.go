@@ -51,7 +51,7 @@ func (l *loop) policy(ctx context.Context, cluster *apply.Cluster, want *v1alpha
 		p.Paths = append(p.Paths, verify.PathRule{Prefix: folder.Path, Keys: keys})
 	}
 	if err := p.Validate(); err != nil {
-		return p, &SetupError{InvalidSpec, fmt.Errorf("spec.source.verify: %w", err)}
+		return p, &SyncError{Reason: InvalidSpec, Err: fmt.Errorf("spec.source.verify: %w", err)}
 	}
 	return p, nil
 }
@@ -63,7 +63,7 @@ func (l *loop) signersOf(ctx context.Context, cluster *apply.Cluster, secret str
 	}
 	keys, err := verify.ParseKeys(data)
 	if err != nil {
-		return verify.Keys{}, &SetupError{CredentialsFailed, fmt.Errorf("secret %s/%s: %w", l.sync.Namespace, secret, err)}
+		return verify.Keys{}, &SyncError{Reason: CredentialsFailed, Err: fmt.Errorf("secret %s/%s: %w", l.sync.Namespace, secret, err)}
 	}
 	return keys, nil
 }

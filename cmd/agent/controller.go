@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
-	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -34,31 +33,29 @@ import (
 
 // controllerOptions are the flags of the agent as a controller.
 type controllerOptions struct {
-	kubeconfig, context, namespace string
-	log                            logFlags
-	watchNamespaces                []string
-	selector                       string
-	leaderElect                    bool
-	lease, renew, retry            time.Duration
-	metricsAddress, healthAddress  string
-	pprofAddress                   string
-	audit                          bool
-	auditInterval                  time.Duration
-	concurrent                     int
-	protect                        []string
-	sealedSecretsFrom              []string
-	tenantAccount                  string
-	tenantMAC, tenantPlaintext     string
-	tenantOutside                  string
-	allowGit, denyGit              []string
+	clusterFlags
+	watchNamespaces               []string
+	selector                      string
+	leaderElect                   bool
+	lease, renew, retry           time.Duration
+	metricsAddress, healthAddress string
+	pprofAddress                  string
+	audit                         bool
+	auditInterval                 auditFlag
+	concurrent                    int
+	protect                       []string
+	sealedSecretsFrom             []string
+	tenantAccount                 string
+	tenantMAC, tenantPlaintext    string
+	tenantOutside                 string
+	allowGit, denyGit             []string
+
+	cache cache.Options // what of the cluster's Syncs is looked at
 }
 
 func (o *controllerOptions) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
-	f.StringVar(&o.context, "context", "", "context of the kubeconfig")
-	f.StringVar(&o.namespace, "namespace", "gitseal-system", "the agent's own namespace, of its keys and state; Syncs in any other one are tenants'")
-	o.log.add(f)
+	o.clusterFlags.add(f, "the agent's own namespace, of its keys and state; Syncs in any other one are tenants'")
 	f.StringSliceVar(&o.watchNamespaces, "watch-namespaces", nil, "keep only Syncs of these namespaces (default: all)")
 	f.StringVar(&o.selector, "watch-label-selector", "", "keep only Syncs with these labels; agents with selectors that do not overlap share the work")
 	f.BoolVar(&o.leaderElect, "leader-elect", true, "of several replicas with the same selector let one work at a time")
@@ -69,7 +66,7 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of profiles (default: none)")
 	f.BoolVar(&o.audit, "audit-log", true, "write a line of JSON to stdout for each object that is changed, and for each failure")
-	f.DurationVar(&o.auditInterval, "audit-interval", 8*time.Hour, "about so long between audits of the watches; 0 for none")
+	o.auditInterval.add(f, "audits of the watches")
 	f.IntVar(&o.concurrent, "concurrent", 4, "how many Syncs may build and apply at once")
 	f.StringArrayVar(&o.protect, "protect", nil, "objects that only a Sync with allowProtected may change, as KIND[.GROUP]/[NAMESPACE/]NAME with * for anything (default: what locks administrators out; may be repeated; '' for none)")
 	f.StringArrayVar(&o.sealedSecretsFrom, "sealed-secrets-keys-from", nil, "namespace whose sealed-secrets key Secrets open SealedSecrets of Syncs in --namespace too (may be repeated)")
@@ -81,7 +78,7 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.StringSliceVar(&o.denyGit, "deny-git-cidr", nil, "networks that tenants' git servers must not lie in")
 }
 
-// config turns the flags into the configuration of the controller.
+// config turns the flags into the configuration of the controller, and o.cache.
 func (o *controllerOptions) config(protectGiven bool) (controller.Config, error) {
 	var errs []error
 	patterns := o.protect
@@ -99,24 +96,28 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 		}
 		protect = append(protect, p)
 	}
-	if o.auditInterval != 0 && o.auditInterval < time.Minute {
-		errs = append(errs, errors.New("--audit-interval must be one minute or more, or 0"))
-	}
+	errs = append(errs, o.auditInterval.check())
 	if o.retry <= 0 || o.renew <= o.retry || o.lease <= o.renew {
 		errs = append(errs, errors.New("--leader-election-lease-duration must be longer than …-renew-deadline, and that longer than …-retry-period"))
 	}
 	if o.concurrent < 1 {
 		errs = append(errs, errors.New("--concurrent must be 1 or more"))
 	}
-	if _, err := labels.Parse(o.selector); err != nil {
+	var err error
+	if o.cache.DefaultLabelSelector, err = labels.Parse(o.selector); err != nil {
 		errs = append(errs, fmt.Errorf("--watch-label-selector: %w", err))
+	}
+	for _, ns := range o.watchNamespaces {
+		if o.cache.DefaultNamespaces == nil {
+			o.cache.DefaultNamespaces = map[string]cache.Config{}
+		}
+		o.cache.DefaultNamespaces[ns] = cache.Config{}
 	}
 	var addresses controller.Addresses
 	for flag, list := range map[string]struct {
 		in  []string
 		out *[]netip.Prefix
 	}{"allow": {o.allowGit, &addresses.AllowCIDR}, "deny": {o.denyGit, &addresses.DenyCIDR}} {
-		var err error
 		if *list.out, err = controller.ParseCIDRs(list.in); err != nil {
 			errs = append(errs, fmt.Errorf("--%s-git-cidr: %w", flag, err))
 		}
@@ -130,7 +131,7 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	}
 	return controller.Config{
 		Namespace: o.namespace, Floor: floor, Protect: protect, Addresses: addresses, SealedSecretsFrom: o.sealedSecretsFrom,
-		Concurrent: o.concurrent, Audit: o.auditInterval,
+		Concurrent: o.concurrent, Audit: time.Duration(o.auditInterval),
 	}, errors.Join(errs...)
 }
 
@@ -150,12 +151,7 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	if err != nil {
 		return err
 	}
-	t := target{kubeconfig: o.kubeconfig, context: o.context, log: o.log}
-	cluster, log, err := t.connect(stderr)
-	if err != nil {
-		return err
-	}
-	restConfig, err := t.restConfig()
+	restConfig, cluster, log, err := o.connect(stderr)
 	if err != nil {
 		return err
 	}
@@ -165,24 +161,13 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	}
 	restConfig.QPS = -1 // the API server's priority and fairness throttles
 	ctrl.SetLogger(logr.FromSlogHandler(leveled{log.Handler(), slog.LevelWarn}))
-	selector, err := labels.Parse(o.selector)
-	if err != nil {
-		return err
-	}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return err
-	}
-	namespaces := map[string]cache.Config{}
-	for _, ns := range o.watchNamespaces {
-		namespaces[ns] = cache.Config{}
-	}
-	if len(namespaces) == 0 {
-		namespaces = nil
 	}
 	mgr, err := ctrl.NewManager(restConfig, manager.Options{
 		Scheme:                  scheme,
-		Cache:                   cache.Options{DefaultNamespaces: namespaces, DefaultLabelSelector: selector},
+		Cache:                   o.cache,
 		Metrics:                 metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:  o.healthAddress,
 		PprofBindAddress:        o.pprofAddress,

@@ -48,7 +48,7 @@ func (o deleteOptions) run(ctx context.Context, stdout, stderr io.Writer) error 
 	if o.orphan == o.yes {
 		return errors.New("say either --yes, to delete what the sync has applied, or --orphan, to leave it")
 	}
-	cluster, log, err := o.connect(stderr)
+	_, cluster, log, err := o.connect(stderr)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,8 @@ type syncOptions struct {
 
 	target
 	targetNamespace            string
-	interval, timeout, audit   time.Duration
+	interval, timeout          time.Duration
+	audit                      auditFlag
 	once, wait                 bool
 	waitTimeout                time.Duration
 	prune, confirmSourceChange bool
@@ -91,7 +92,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.StringVar(&o.pruneConfirm, "prune-confirm", "", "commit whose prunes may exceed the limit")
 	f.BoolVar(&o.confirmSourceChange, "confirm-source-change", false, "prune although --url or --path differ from the last time")
 	f.StringVar(&o.drift, "drift", string(reconcile.Correct), "what to do with changes made in the cluster: Correct or Report")
-	f.DurationVar(&o.audit, "audit-interval", 8*time.Hour, "about so long between audits, which list the metadata of what was applied and count what the watches missed; 0 for none")
+	o.audit.add(f, "audits, which list the metadata of what was applied and count what the watches missed")
 	f.StringArrayVar(&o.ignoreFields, "ignore-fields", nil, "fields that others may take over once they have written them, as KIND[.GROUP][/NAME]:/JSON/POINTER[,…], for instance Deployment.apps/web:/spec/replicas (may be repeated)")
 	f.StringVar(&o.binding, "binding", string(decrypt.BindingIfPresent), "sealed files must say which object they are for: Required or IfPresent")
 	f.StringVar(&o.plaintext, "plaintext-secrets", string(decrypt.PlaintextDeny), "Secrets that lie in git in the clear: Deny, Warn or Allow")
@@ -152,9 +153,7 @@ func (o syncOptions) config() (reconcile.Config, error) {
 	if o.interval < time.Second {
 		errs = append(errs, errors.New("--interval must be one second or more"))
 	}
-	if o.audit != 0 && o.audit < time.Minute {
-		errs = append(errs, errors.New("--audit-interval must be one minute or more, or 0"))
-	}
+	errs = append(errs, o.audit.check())
 	switch o.output {
 	case "", "json", "yaml":
 	default:
@@ -164,7 +163,7 @@ func (o syncOptions) config() (reconcile.Config, error) {
 		Owner: o.owner(), SourceName: o.url, Path: o.path,
 		TargetNamespace: o.targetNamespace, Policy: policy, Prune: o.prune, PruneLimit: limit,
 		PruneConfirm: o.pruneConfirm, ConfirmSourceChange: o.confirmSourceChange,
-		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Audit: o.audit, Wait: wait, WaveTimeout: o.waitTimeout,
+		Drift: reconcile.DriftMode(o.drift), Ignore: ignore, Interval: o.interval, Audit: time.Duration(o.audit), Wait: wait, WaveTimeout: o.waitTimeout,
 	}, errors.Join(errs...)
 }
 
@@ -173,7 +172,7 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cluster, log, err := o.connect(stderr)
+	_, cluster, log, err := o.connect(stderr)
 	if err != nil {
 		return err
 	}

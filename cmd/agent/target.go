@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
@@ -12,42 +14,57 @@ import (
 	"github.com/gitseal/gitseal/internal/version"
 )
 
+// clusterFlags say which cluster, which namespace of it is the agent's own, and how to log.
+type clusterFlags struct {
+	kubeconfig, context, namespace string
+	log                            logFlags
+}
+
+func (c *clusterFlags) add(f *pflag.FlagSet, namespace string) {
+	f.StringVar(&c.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
+	f.StringVar(&c.context, "context", "", "context of the kubeconfig")
+	f.StringVar(&c.namespace, "namespace", "gitseal-system", namespace)
+	c.log.add(f)
+}
+
+// connect reads the configuration; nothing is sent yet.
+func (c clusterFlags) connect(stderr io.Writer) (*rest.Config, *apply.Cluster, *slog.Logger, error) {
+	log, err := c.log.logger(stderr)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cfg, err := kubeconfig.Load(c.kubeconfig, c.context)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cfg.UserAgent = "gitseal-agent/" + version.Get().Version
+	cluster, err := apply.Connect(cfg)
+	return cfg, cluster, log, err
+}
+
 // target is the cluster and the sync that a command is about.
 type target struct {
-	kubeconfig, context string
-	namespace, name     string
-	log                 logFlags
+	clusterFlags
+	name string
 }
 
 func (t *target) add(f *pflag.FlagSet) {
-	f.StringVar(&t.kubeconfig, "kubeconfig", "", "kubeconfig file (default: KUBECONFIG, or the cluster this runs in)")
-	f.StringVar(&t.context, "context", "", "context of the kubeconfig")
-	f.StringVar(&t.namespace, "namespace", "gitseal-system", "namespace of the agent's keys and state")
+	t.clusterFlags.add(f, "namespace of the agent's keys and state")
 	f.StringVar(&t.name, "name", "default", "name of this sync; tells several in one namespace apart")
-	t.log.add(f)
 }
 
 func (t target) owner() apply.Owner { return apply.Owner{Namespace: t.namespace, Name: t.name} }
 
-// connect reads the configuration; nothing is sent yet.
-func (t target) connect(stderr io.Writer) (*apply.Cluster, *slog.Logger, error) {
-	log, err := t.log.logger(stderr)
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg, err := t.restConfig()
-	if err != nil {
-		return nil, nil, err
-	}
-	cluster, err := apply.Connect(cfg)
-	return cluster, log, err
+// auditFlag is the time between audits of the watches.
+type auditFlag time.Duration
+
+func (a *auditFlag) add(f *pflag.FlagSet, what string) {
+	f.DurationVar((*time.Duration)(a), "audit-interval", 8*time.Hour, "about so long between "+what+"; 0 for none")
 }
 
-func (t target) restConfig() (*rest.Config, error) {
-	cfg, err := kubeconfig.Load(t.kubeconfig, t.context)
-	if err != nil {
-		return nil, err
+func (a auditFlag) check() error {
+	if a != 0 && time.Duration(a) < time.Minute {
+		return errors.New("--audit-interval must be one minute or more, or 0")
 	}
-	cfg.UserAgent = "gitseal-agent/" + version.Get().Version
-	return cfg, nil
+	return nil
 }
