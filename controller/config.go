@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/gitseal/gitseal/source"
 )
 
 // Config is how an agent runs its Syncs.
@@ -12,10 +14,21 @@ type Config struct {
 	Floor             Floor
 	Protect           []Protection
 	Addresses         Addresses       // where tenants' repositories may lie
+	RepositoryBytes   int64           // of all files of a tenant's repository; 0 for the limit of package source
 	SealedSecretsFrom []string        // namespaces whose sealed-secrets keys open too, for Syncs of the agent's namespace
 	Concurrent        int             // passes at once that do something
 	Ready             <-chan struct{} // closed when the agent's keys are there; nil where they are
 	Audit             time.Duration
+}
+
+// tenantLimits bound what a tenant's git server can make the agent keep, which it shares
+// with others. What is sent for a new tree is little more than the tree.
+func (c Config) tenantLimits() source.Limits {
+	if c.RepositoryBytes == 0 {
+		return source.Limits{}
+	}
+	n := c.RepositoryBytes
+	return source.Limits{TreeBytes: n, ObjectBytes: n, PackBytes: 2 * n, UnpackedBytes: 2 * n}
 }
 
 // Validate reports what is wrong with c.
@@ -26,6 +39,9 @@ func (c Config) Validate() error {
 	}
 	if c.Concurrent < 1 {
 		errs = append(errs, fmt.Errorf("%d passes at once are too few", c.Concurrent))
+	}
+	if c.RepositoryBytes < 0 {
+		errs = append(errs, errors.New("the limit of a repository is negative"))
 	}
 	errs = append(errs, c.Floor.Validate())
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -11,12 +12,12 @@ import (
 	"github.com/gitseal/gitseal/test/harness"
 )
 
-// While nothing happens thirty Syncs that look at git every second send nothing to the
-// API server but what keeps a watch alive.
+// While nothing happens a hundred Syncs that look at git every second send nothing to the
+// API server but what keeps a watch alive; a commit costs one request for each object that it changes.
 func TestIdleSyncsSendNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	const n = 30
+	const n = 100
 	for i := range n {
 		w.repo.Write(fmt.Sprintf("%d/web.yaml", i), configMap("", fmt.Sprintf("web-%d", i), "one"))
 		w.repo.Write(fmt.Sprintf("%d/db.yaml", i), w.secret(w.team, fmt.Sprintf("db-%d", i), "hunter2", w.team+"/*"))
@@ -46,21 +47,38 @@ func TestIdleSyncsSendNothing(t *testing.T) {
 		t.Errorf("%d looks at git in four seconds for %d Syncs of one repository, want about four", looks, n)
 	}
 
-	// A commit that touches one of them costs what that one needs.
-	mark = w.cp.Mark()
-	w.commit("second", "7/web.yaml", configMap("", "web-7", "two"))
-	w.value(w.team, "web-7", "two")
-	for _, s := range syncs {
-		w.ready(s)
-	}
-	time.Sleep(time.Second)
-	events, err = w.cp.Requests(t.Context(), mark, func(e harness.AuditEvent) bool {
+	objects := func(e harness.AuditEvent) bool {
 		return ours(e) && (e.Resource == "configmaps" || e.Resource == "secrets") && e.Namespace == w.team
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	if len(events) != 1 || events[0].Verb != "patch" || events[0].Name != "web-7" {
-		t.Errorf("requests for objects: %+v, want one patch of web-7", events)
+	for name, changed := range map[string][]int{"a commit that touches one": {7}, "one that touches all": upTo(n)} {
+		mark = w.cp.Mark()
+		want := map[string]int{}
+		for _, i := range changed {
+			w.repo.Write(fmt.Sprintf("%d/web.yaml", i), configMap("", fmt.Sprintf("web-%d", i), "now it is "+name))
+			want[fmt.Sprintf("patch web-%d", i)] = 1
+		}
+		w.commit(name)
+		for _, s := range syncs {
+			w.ready(s)
+		}
+		time.Sleep(time.Second) // what comes late counts
+		events, err := w.cp.Requests(t.Context(), mark, objects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int{}
+		for _, e := range events {
+			got[e.Verb+" "+e.Name]++
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: requests for objects %v, want %v", name, got, want)
+		}
 	}
+}
+
+func upTo(n int) (out []int) {
+	for i := range n {
+		out = append(out, i)
+	}
+	return out
 }

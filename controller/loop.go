@@ -125,7 +125,7 @@ func (l *loop) work(ctx context.Context) error {
 	src := l.settings.source
 	src.Credentials = credentials
 	if l.settings.tenant {
-		src.Allow = c.Addresses.allow
+		src.Allow, src.Limits = c.Addresses.allow, c.tenantLimits()
 	}
 	cfg := l.settings.reconcile
 	cfg.Turn = l.turn

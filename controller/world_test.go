@@ -231,7 +231,12 @@ func (w *world) condition(s *v1alpha1.Sync, kind string, status metav1.Condition
 // ready waits until the Sync has applied the repository's head.
 func (w *world) ready(s *v1alpha1.Sync) *v1alpha1.Sync {
 	w.t.Helper()
-	head := w.repo.Head()
+	return w.applied(s, w.repo.Head())
+}
+
+// applied waits until the Sync has applied a commit.
+func (w *world) applied(s *v1alpha1.Sync, head string) *v1alpha1.Sync {
+	w.t.Helper()
 	var out *v1alpha1.Sync
 	harness.Eventually(w.t, "Sync "+s.Name+" has applied "+head, func(ctx context.Context) error {
 		out = &v1alpha1.Sync{}

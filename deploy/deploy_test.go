@@ -75,7 +75,7 @@ func TestRender(t *testing.T) {
 	watch := func(ns string) []string {
 		return []string{"Role " + ns + "/gitseal-agent-watch", "RoleBinding " + ns + "/gitseal-agent-watch"}
 	}
-	cluster := []string{"ClusterRole/gitseal-agent", "ClusterRoleBinding/gitseal-agent"}
+	cluster := []string{"ClusterRole/gitseal-agent", "ClusterRoleBinding/gitseal-agent", "ClusterRole/gitseal-syncs-edit", "ClusterRole/gitseal-syncs-view"}
 	digest := "@sha256:" + strings.Repeat("a", 64)
 	for name, c := range map[string]struct {
 		options  deploy.Options

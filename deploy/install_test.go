@@ -133,7 +133,7 @@ func TestTheAgentKeepsItselfFromGit(t *testing.T) {
 	w.repo.Commit("gitseal")
 
 	out := kubectl(t, w.cp, "apply", "--server-side", "-f", "install.yaml")
-	if n := strings.Count(out, "serverside-applied"); n != 12 {
+	if n := strings.Count(out, "serverside-applied"); n != 14 {
 		t.Errorf("%d objects:\n%s", n, out)
 	}
 	kubectl(t, w.cp, "wait", "--for=condition=Established", "crd/syncs.gitseal.io")
@@ -144,7 +144,7 @@ func TestTheAgentKeepsItselfFromGit(t *testing.T) {
 		s.Spec.AllowProtected, s.Spec.DeletionPolicy = true, "Orphan"
 	})
 	status := w.ready(self).Status
-	if h := status.History[0]; h.Created != 0 || h.Adopted != 14 || status.Objects.Total != 14 {
+	if h := status.History[0]; h.Created != 0 || h.Adopted != 16 || status.Objects.Total != 16 {
 		t.Errorf("%+v of %d objects", h, status.Objects.Total)
 	}
 

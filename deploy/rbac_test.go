@@ -76,7 +76,7 @@ func rolesOf(t *testing.T, w *world) map[[2]string][]grant {
 	t.Helper()
 	out := map[[2]string][]grant{}
 	for _, o := range w.objects {
-		if k := o.GetKind(); k != "Role" && k != "ClusterRole" || o.GetName() == keys.PublicConfigMap+"-reader" {
+		if k := o.GetKind(); k != "Role" && k != "ClusterRole" || o.GetName() == keys.PublicConfigMap+"-reader" || strings.HasPrefix(o.GetName(), "gitseal-syncs-") {
 			continue
 		}
 		var role rbacv1.ClusterRole // a Role has the same rules
@@ -422,4 +422,36 @@ func TestEveryRightIsInTheDocument(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("docs/install.md has\n%q\nthe manifests have\n%q", got, want)
 	}
+}
+
+// TestThoseWhoMayEditANamespaceMayWriteItsSyncs: the API server's roles take in ours.
+func TestThoseWhoMayEditANamespaceMayWriteItsSyncs(t *testing.T) {
+	t.Parallel()
+	cp := harness.Shared(t)
+	team, other := cp.Namespace(t, "team"), cp.Namespace(t, "other")
+	w := install(t, deploy.Options{})
+	want := map[string][2]bool{"view": {true, false}, "edit": {true, true}, "admin": {true, true}, "none": {false, false}} // get, create
+	for role := range want {
+		w.account(team, "tenant-"+role, role, false)
+	}
+	ask := func(ctx context.Context, role, verb, namespace string) (bool, error) {
+		r, err := w.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User:               "system:serviceaccount:" + team + ":tenant-" + role,
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Group: v1alpha1.GroupVersion.Group, Resource: "syncs"},
+		}}, metav1.CreateOptions{})
+		return err == nil && r.Status.Allowed, err
+	}
+	harness.Eventually(t, "the roles are as they should be", func(ctx context.Context) error {
+		for role, may := range want {
+			for i, verb := range []string{"get", "create"} {
+				if got, err := ask(ctx, role, verb, team); err != nil || got != may[i] {
+					return fmt.Errorf("%q may %s: %v, %w", role, verb, got, err)
+				}
+				if got, err := ask(ctx, role, verb, other); err != nil || got {
+					return fmt.Errorf("%q may %s in another namespace: %v, %w", role, verb, got, err)
+				}
+			}
+		}
+		return nil
+	})
 }

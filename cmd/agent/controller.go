@@ -14,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
@@ -49,6 +50,7 @@ type controllerOptions struct {
 	tenantMAC, tenantPlaintext    string
 	tenantOutside                 string
 	allowGit, denyGit             []string
+	tenantRepository              string
 
 	cache cache.Options // what of the cluster's Syncs is looked at
 }
@@ -74,6 +76,7 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.tenantMAC, "tenant-mac", string(crypto.MACRequired), "the least that tenants' Syncs must ask for: Required or Warn")
 	f.StringVar(&o.tenantPlaintext, "tenant-plaintext-secrets", string(decrypt.PlaintextDeny), "the least that tenants' Syncs must ask for: Deny, Warn or Allow")
 	f.StringVar(&o.tenantOutside, "tenant-outside-secrets", string(decrypt.OutsideDeny), "the least that tenants' Syncs must ask for: Deny or Allow")
+	f.StringVar(&o.tenantRepository, "tenant-repository-limit", "64Mi", "how much the files of a tenant's repository may be together; they are kept in memory")
 	f.StringSliceVar(&o.allowGit, "allow-git-cidr", nil, "networks of tenants' git servers that would be refused: loopback, link-local and metadata addresses are; the API server always is")
 	f.StringSliceVar(&o.denyGit, "deny-git-cidr", nil, "networks that tenants' git servers must not lie in")
 }
@@ -122,6 +125,13 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 			errs = append(errs, fmt.Errorf("--%s-git-cidr: %w", flag, err))
 		}
 	}
+	limit, err := resource.ParseQuantity(o.tenantRepository)
+	if err == nil && limit.Value() < 1 {
+		err = fmt.Errorf("%s is not more than 0", o.tenantRepository)
+	}
+	if err != nil {
+		errs = append(errs, fmt.Errorf("--tenant-repository-limit: %w", err))
+	}
 	floor := controller.Floor{
 		ServiceAccount: o.tenantAccount, MAC: crypto.MACPolicy(o.tenantMAC),
 		Plaintext: decrypt.PlaintextPolicy(o.tenantPlaintext), Outside: decrypt.OutsidePolicy(o.tenantOutside),
@@ -131,7 +141,7 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	}
 	return controller.Config{
 		Namespace: o.namespace, Floor: floor, Protect: protect, Addresses: addresses, SealedSecretsFrom: o.sealedSecretsFrom,
-		Concurrent: o.concurrent, Audit: time.Duration(o.auditInterval),
+		RepositoryBytes: limit.Value(), Concurrent: o.concurrent, Audit: time.Duration(o.auditInterval),
 	}, errors.Join(errs...)
 }
 
