@@ -16,8 +16,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 
 	"github.com/gitseal/gitseal/crypto"
@@ -32,53 +30,21 @@ type options struct {
 
 const gitUser, gitPassword = "bench", "bench-password"
 
-type bench struct {
-	options
-	dir         string
-	cp          *harness.ControlPlane
-	rest        *rest.Config
-	client      kubernetes.Interface
-	git         *harness.GitHTTP
-	repo        *harness.Repo
-	credentials source.Credentials
-	password    string // file
-	report      *report
-}
-
-func run(ctx context.Context, o options) (err error) {
+func run(ctx context.Context, o options) error {
 	b := &bench{options: o, credentials: source.Credentials{Username: gitUser, Password: crypto.NewSecretString(gitPassword)}}
-	if b.bin, err = filepath.Abs(o.bin); err != nil {
+	defer b.tearDown()
+	if err := b.setUp(ctx, harness.GitHTTPConfig{Username: gitUser, Password: gitPassword}); err != nil {
 		return err
 	}
-	if b.dir, err = os.MkdirTemp("", "gitseal-bench-"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(b.dir)
-	if b.cp, err = harness.Start(ctx, os.Stderr); err != nil {
-		return err
-	}
-	defer b.cp.Stop()
-	if b.rest, err = b.cp.RESTConfig(); err != nil {
-		return err
-	}
-	if b.client, err = kubernetes.NewForConfig(b.rest); err != nil {
-		return err
-	}
-	root := filepath.Join(b.dir, "git")
-	if b.git, err = harness.StartGitHTTP(harness.GitHTTPConfig{Root: root, Username: gitUser, Password: gitPassword}); err != nil {
-		return err
-	}
-	defer b.git.Close()
 	b.password = filepath.Join(b.dir, "password")
 	if err := os.WriteFile(b.password, []byte(gitPassword), 0o600); err != nil {
 		return err
 	}
-	b.report = newReport(o.objects)
 	b.report.header()
-	if err := b.floor(ctx, root); err != nil {
+	if err := b.floor(ctx); err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
-	if err := b.agent(ctx, root); err != nil {
+	if err := b.agent(ctx); err != nil {
 		return err
 	}
 	if o.json == "" {
@@ -88,12 +54,12 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 // floor measures on a repository sealed to a key made for it.
-func (b *bench) floor(ctx context.Context, root string) error {
+func (b *bench) floor(ctx context.Context) error {
 	id, err := crypto.GenerateIdentity()
 	if err != nil {
 		return err
 	}
-	repo, err := harness.CreateRepo(ctx, root, "floor")
+	repo, err := harness.CreateRepo(ctx, b.repos, "floor")
 	if err != nil {
 		return err
 	}
@@ -189,9 +155,9 @@ func (b *bench) quiet(ctx context.Context, since harness.Mark) error {
 }
 
 // agent measures the agent's work on a repository sealed to its own key.
-func (b *bench) agent(ctx context.Context, root string) error {
+func (b *bench) agent(ctx context.Context) error {
 	var err error
-	if b.repo, err = harness.CreateRepo(ctx, root, "tree"); err != nil {
+	if b.repo, err = harness.CreateRepo(ctx, b.repos, "tree"); err != nil {
 		return err
 	}
 	b.repo.Write("apps/cm.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: begin, namespace: default}\n")

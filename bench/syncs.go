@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
 	"github.com/gitseal/gitseal/crypto"
@@ -37,22 +36,8 @@ type fleet struct {
 func runSyncs(ctx context.Context, o options, syncs int) (err error) {
 	f := &fleet{bench: &bench{options: o}, syncs: syncs, log: &harness.Log{}}
 	f.objects = syncs * perSync
-	if f.bin, err = filepath.Abs(o.bin); err != nil {
-		return err
-	}
-	if f.dir, err = os.MkdirTemp("", "gitseal-bench-"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(f.dir)
-	if f.cp, err = harness.Start(ctx, os.Stderr); err != nil {
-		return err
-	}
-	defer f.cp.Stop()
-	if f.rest, err = f.cp.RESTConfig(); err != nil {
-		return err
-	}
-	f.rest.QPS = -1
-	if f.bench.client, err = kubernetes.NewForConfig(f.rest); err != nil {
+	defer f.tearDown()
+	if err := f.setUp(ctx, harness.GitHTTPConfig{}); err != nil {
 		return err
 	}
 	dyn, err := dynamic.NewForConfig(f.rest)
@@ -60,12 +45,7 @@ func runSyncs(ctx context.Context, o options, syncs int) (err error) {
 		return err
 	}
 	f.client = dyn.Resource(harness.SyncsResource())
-	root := filepath.Join(f.dir, "git")
-	if f.git, err = harness.StartGitHTTP(harness.GitHTTPConfig{Root: root}); err != nil {
-		return err
-	}
-	defer f.git.Close()
-	if f.repo, err = harness.CreateRepo(ctx, root, "fleet"); err != nil {
+	if f.repo, err = harness.CreateRepo(ctx, f.repos, "fleet"); err != nil {
 		return err
 	}
 	if err := harness.InstallSyncs(ctx, f.rest); err != nil {
@@ -80,7 +60,6 @@ func runSyncs(ctx context.Context, o options, syncs int) (err error) {
 			fmt.Fprintln(os.Stderr, f.log)
 		}
 	}()
-	f.report = newReport(f.objects)
 	fmt.Printf("%d Syncs of %d objects, of one repository, each with its own namespace and service account, %s\n\n", syncs, perSync, f.report.Machine)
 	fmt.Printf("%-34s %9s %9s %9s %8s\n", "work", "time", "requests", "of floor", "MB")
 	return f.measure(ctx)

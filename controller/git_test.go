@@ -12,6 +12,7 @@ import (
 
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 // A git server that hangs, lies, grows huge or vanishes stops its own Sync only: what
@@ -24,15 +25,15 @@ func TestABadGitServerStopsItsOwnSyncOnly(t *testing.T) {
 	repos := t.TempDir()
 	repo := harness.NewRepo(t, repos, "team")
 	git := harness.NewGitHTTP(t, harness.GitHTTPConfig{Root: repos})
-	repo.Write("web.yaml", configMap("", "web", "v0"))
+	repo.Write("web.yaml", syncs.ConfigMap("", "web", "v0"))
 	last := repo.Commit("first")
-	w.commit("first", "app.yaml", configMap("", "app", "v0"))
+	w.commit("first", "app.yaml", syncs.ConfigMap("", "app", "v0"))
 	hit := w.sync(w.team, "hit", "", func(s *v1alpha1.Sync) {
 		s.Spec.Source.URL, s.Spec.Source.Timeout = git.RepoURL("team"), metav1.Duration{Duration: time.Second}
 	})
 	other := w.sync(w.team, "other", "", nil)
 	w.start()
-	w.applied(hit, last)
+	w.admin.Applied(hit, last)
 	w.ready(other)
 
 	back := func() { git.SetHandler(nil) }
@@ -71,16 +72,16 @@ func TestABadGitServerStopsItsOwnSyncOnly(t *testing.T) {
 			t.Errorf("%s: applied %+v, want %s", f.name, got.Status.Applied, last)
 		}
 		now := fmt.Sprint("v", i+1)
-		w.commit(f.name, "app.yaml", configMap("", "app", now))
+		w.commit(f.name, "app.yaml", syncs.ConfigMap("", "app", now))
 		w.ready(other)
 		w.value(w.team, "app", now)
 		w.change(w.team, "web", "edited")
 		w.value(w.team, "web", fmt.Sprint("v", i))
 
 		f.end()
-		repo.Write("web.yaml", configMap("", "web", now))
+		repo.Write("web.yaml", syncs.ConfigMap("", "web", now))
 		last = repo.Commit("after it " + f.name)
-		w.applied(hit, last)
+		w.admin.Applied(hit, last)
 		w.value(w.team, "web", now)
 	}
 }

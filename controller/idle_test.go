@@ -10,6 +10,7 @@ import (
 
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 // While nothing happens a hundred Syncs that look at git every second send nothing to the
@@ -19,16 +20,16 @@ func TestIdleSyncsSendNothing(t *testing.T) {
 	w := newWorld(t)
 	const n = 100
 	for i := range n {
-		w.repo.Write(fmt.Sprintf("%d/web.yaml", i), configMap("", fmt.Sprintf("web-%d", i), "one"))
+		w.repo.Write(fmt.Sprintf("%d/web.yaml", i), syncs.ConfigMap("", fmt.Sprintf("web-%d", i), "one"))
 		w.repo.Write(fmt.Sprintf("%d/db.yaml", i), w.secret(w.team, fmt.Sprintf("db-%d", i), "hunter2", w.team+"/*"))
 	}
 	w.commit("first")
-	var syncs []*v1alpha1.Sync
+	var all []*v1alpha1.Sync
 	for i := range n {
-		syncs = append(syncs, w.sync(w.team, fmt.Sprintf("app-%d", i), fmt.Sprint(i), func(s *v1alpha1.Sync) { s.Spec.Interval = metav1.Duration{Duration: time.Second} }))
+		all = append(all, w.sync(w.team, fmt.Sprintf("app-%d", i), fmt.Sprint(i), func(s *v1alpha1.Sync) { s.Spec.Interval = metav1.Duration{Duration: time.Second} }))
 	}
 	w.start()
-	for _, s := range syncs {
+	for _, s := range all {
 		w.ready(s)
 	}
 	ours := func(e harness.AuditEvent) bool { return e.UserAgent == "agent-"+w.system && e.Verb != "watch" }
@@ -54,11 +55,11 @@ func TestIdleSyncsSendNothing(t *testing.T) {
 		mark = w.cp.Mark()
 		want := map[string]int{}
 		for _, i := range changed {
-			w.repo.Write(fmt.Sprintf("%d/web.yaml", i), configMap("", fmt.Sprintf("web-%d", i), "now it is "+name))
+			w.repo.Write(fmt.Sprintf("%d/web.yaml", i), syncs.ConfigMap("", fmt.Sprintf("web-%d", i), "now it is "+name))
 			want[fmt.Sprintf("patch web-%d", i)] = 1
 		}
 		w.commit(name)
-		for _, s := range syncs {
+		for _, s := range all {
 			w.ready(s)
 		}
 		time.Sleep(time.Second) // what comes late counts

@@ -19,12 +19,13 @@ import (
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 func TestASyncAppliesItsFolderSecretsIncluded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "app/web.yaml", configMap("", "web", "one"), "app/db.yaml", w.secret(w.team, "db", "hunter2", w.team+"/db"), "elsewhere/x.yaml", configMap("", "x", "no"))
+	w.commit("first", "app/web.yaml", syncs.ConfigMap("", "web", "one"), "app/db.yaml", w.secret(w.team, "db", "hunter2", w.team+"/db"), "elsewhere/x.yaml", syncs.ConfigMap("", "x", "no"))
 	s := w.sync(w.team, "app", "app", nil)
 	w.start()
 	got := w.ready(s)
@@ -36,7 +37,7 @@ func TestASyncAppliesItsFolderSecretsIncluded(t *testing.T) {
 	}
 	contains(t, "Ready", said(got), "applied ", w.repo.Head())
 
-	w.commit("second", "app/web.yaml", configMap("", "web", "two"))
+	w.commit("second", "app/web.yaml", syncs.ConfigMap("", "web", "two"))
 	got = w.ready(s)
 	w.value(w.team, "web", "two")
 	if n := len(got.Status.History); n != 2 || got.Status.History[0].Changed != 1 || got.Status.History[1].Created != 2 {
@@ -74,7 +75,7 @@ func TestASyncAppliesItsFolderSecretsIncluded(t *testing.T) {
 func TestDriftIsCorrectedAndASuspendedSyncLetsItBe(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", nil)
 	w.start()
 	w.ready(s)
@@ -92,7 +93,7 @@ func TestDriftIsCorrectedAndASuspendedSyncLetsItBe(t *testing.T) {
 		}
 		return nil
 	})
-	w.commit("second", "web.yaml", configMap("", "web", "two"))
+	w.commit("second", "web.yaml", syncs.ConfigMap("", "web", "two"))
 	w.change(w.team, "web", "edited")
 	time.Sleep(1500 * time.Millisecond)
 	w.stays(w.team, "web", "edited")
@@ -124,11 +125,11 @@ func (w *world) change(namespace, name, value string) {
 func TestReconcileAtLooksAtGitAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) { s.Spec.Interval = metav1.Duration{Duration: time.Hour} })
 	w.start()
 	w.ready(s)
-	w.commit("second", "web.yaml", configMap("", "web", "two"))
+	w.commit("second", "web.yaml", syncs.ConfigMap("", "web", "two"))
 	time.Sleep(300 * time.Millisecond)
 	w.stays(w.team, "web", "one")
 	w.edit(s, func(s *v1alpha1.Sync) { s.Annotations = map[string]string{v1alpha1.ReconcileAtAnnotation: "now"} })
@@ -162,7 +163,7 @@ func TestDeletingASync(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.commit("first", "web.yaml", configMap("", "web", "one"))
+			w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 			s := w.sync(w.team, "app", "", nil)
 			w.start()
 			w.ready(s)
@@ -190,13 +191,13 @@ func TestASyncComesFromGitItself(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	child := fmt.Sprintf("apiVersion: gitseal.io/v1alpha1\nkind: Sync\nmetadata: {name: child, namespace: %s}\nspec: {source: {url: %q}, path: child, interval: 1s, serviceAccountName: deployer}\n", w.team, w.url())
-	w.commit("first", "root/child.yaml", child, "child/web.yaml", configMap("", "web", "one"))
+	w.commit("first", "root/child.yaml", child, "child/web.yaml", syncs.ConfigMap("", "web", "one"))
 	root := w.sync(w.system, "root", "root", nil)
 	w.start()
 	w.ready(root)
 	w.value(w.team, "web", "one")
 	w.repo.Remove("root/child.yaml")
-	w.commit("without the child", "root/note.yaml", configMap(w.other, "note", "here"))
+	w.commit("without the child", "root/note.yaml", syncs.ConfigMap(w.other, "note", "here"))
 	w.value(w.team, "web", "")
 	w.ready(root)
 	if err := w.admin.Get(t.Context(), client.ObjectKey{Namespace: w.team, Name: "child"}, &v1alpha1.Sync{}); !apierrors.IsNotFound(err) {
@@ -207,7 +208,7 @@ func TestASyncComesFromGitItself(t *testing.T) {
 func TestASyncWaitsForThoseItDependsOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "base/web.yaml", configMap("", "base", "one"), "app/web.yaml", configMap("", "app", "one"))
+	w.commit("first", "base/web.yaml", syncs.ConfigMap("", "base", "one"), "app/web.yaml", syncs.ConfigMap("", "app", "one"))
 	app := w.sync(w.team, "app", "app", func(s *v1alpha1.Sync) {
 		s.Spec.DependsOn = []v1alpha1.SyncReference{{Name: "base"}}
 		s.Spec.Interval = metav1.Duration{Duration: time.Hour} // only the event can wake it
@@ -223,14 +224,14 @@ func TestASyncWaitsForThoseItDependsOn(t *testing.T) {
 
 	// Of one repository a new commit goes to the dependency first, and stops there if
 	// it fails.
-	w.commit("second", "base/web.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: BAD}\n", "app/web.yaml", configMap("", "app", "two"))
+	w.commit("second", "base/web.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: BAD}\n", "app/web.yaml", syncs.ConfigMap("", "app", "two"))
 	w.condition(base, v1alpha1.Ready, metav1.ConditionFalse, ApplyFailed)
 	w.edit(app, func(s *v1alpha1.Sync) { s.Annotations = map[string]string{v1alpha1.ReconcileAtAnnotation: "now"} })
 	w.condition(app, v1alpha1.Ready, metav1.ConditionFalse, DependencyNotReady)
 	w.stays(w.team, "app", "one")
 	w.change(w.team, "app", "edited") // what is applied is kept meanwhile
 	w.value(w.team, "app", "one")
-	w.commit("third", "base/web.yaml", configMap("", "base", "three"))
+	w.commit("third", "base/web.yaml", syncs.ConfigMap("", "base", "three"))
 	w.ready(base)
 	w.edit(app, func(s *v1alpha1.Sync) { s.Annotations[v1alpha1.ReconcileAtAnnotation] = "again" })
 	w.ready(app)
@@ -240,7 +241,7 @@ func TestASyncWaitsForThoseItDependsOn(t *testing.T) {
 func TestACircleOfDependenciesIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	on := func(n string) func(*v1alpha1.Sync) {
 		return func(s *v1alpha1.Sync) { s.Spec.DependsOn = []v1alpha1.SyncReference{{Name: n}} }
 	}
@@ -268,7 +269,7 @@ func TestWaitMakesReadyMeanThatObjectsAre(t *testing.T) {
 	w.edit(s, func(s *v1alpha1.Sync) { s.Spec.Timeout = metav1.Duration{Duration: time.Second} })
 	got := w.condition(s, v1alpha1.Ready, metav1.ConditionFalse, HealthCheckFailed)
 	contains(t, "Ready", said(got), "Job/"+w.team+"/job")
-	w.commit("without the job", "job.yaml", configMap("", "web", "one"))
+	w.commit("without the job", "job.yaml", syncs.ConfigMap("", "web", "one"))
 	w.ready(s)
 	w.condition(s, v1alpha1.Healthy, metav1.ConditionTrue, Succeeded)
 }
@@ -276,7 +277,7 @@ func TestWaitMakesReadyMeanThatObjectsAre(t *testing.T) {
 func TestAFailureIsSaidAndForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	good := w.commit("first", "web.yaml", configMap("", "web", "one"))
+	good := w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", nil)
 	w.start()
 	w.ready(s)
@@ -301,13 +302,13 @@ func TestAFailureIsSaidAndForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.commit("someone else's key", "web.yaml", string(w.seal([]crypto.Recipient{stranger.Recipient()}, w.team, "db", "hunter2", w.team+"/db")))
+	w.commit("someone else's key", "web.yaml", syncs.Seal(t, []crypto.Recipient{stranger.Recipient()}, syncs.Secret{Namespace: w.team, Name: "db", Password: "hunter2", Binding: w.team + "/db"}))
 	got = w.condition(s, v1alpha1.Ready, metav1.ConditionFalse, DecryptionFailed)
 	if len(got.Status.Failures) == 0 || got.Status.Failures[0].Object != "web.yaml" {
 		t.Errorf("failures: %+v", got.Status.Failures)
 	}
 	contains(t, "audit", w.audit.String(), `"outcome":"failed"`, `"reason":"`+got.Status.Failures[0].Reason)
-	w.commit("mended", "web.yaml", configMap("", "web", "two"))
+	w.commit("mended", "web.yaml", syncs.ConfigMap("", "web", "two"))
 	got = w.ready(s)
 	if len(got.Status.Failures) != 0 || got.Status.Attempted != nil {
 		t.Errorf("status: %+v", got.Status)
@@ -318,7 +319,7 @@ func TestAFailureIsSaidAndForgotten(t *testing.T) {
 func TestASyncThatIsMadeAgainBeginsAnew(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", nil)
 	w.start()
 	w.ready(s)
@@ -344,7 +345,7 @@ func TestASyncThatIsMadeAgainBeginsAnew(t *testing.T) {
 func TestANamespaceIsDeletedWithItsSync(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", nil)
 	w.start()
 	w.ready(s)

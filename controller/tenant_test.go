@@ -19,6 +19,7 @@ import (
 	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/decrypt"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 func TestATenantCanNotBreakOut(t *testing.T) {
@@ -31,7 +32,7 @@ func TestATenantCanNotBreakOut(t *testing.T) {
 		stays  string // of ConfigMap web, which is in git, too
 	}{
 		"by another namespace's object: the whole is refused": {
-			files:  func(w *world) []string { return []string{"x.yaml", configMap(w.other, "x", "theirs")} },
+			files:  func(w *world) []string { return []string{"x.yaml", syncs.ConfigMap(w.other, "x", "theirs")} },
 			reason: OutsideNamespace, says: []string{"ConfigMap/OTHER/x", "namespace TEAM only", "nothing of it was applied"},
 		},
 		"by an object of the cluster: the whole is refused": {
@@ -135,8 +136,8 @@ func TestATenantCanNotBreakOut(t *testing.T) {
 		},
 		"by a Secret that its service account may not read": {
 			edit: func(w *world, s *v1alpha1.Sync) {
-				w.account(w.team, "weak", "view")
-				w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "git"}, StringData: map[string]string{"username": "u", "password": "p"}})
+				w.admin.Account(w.team, "weak", "view")
+				w.admin.Make(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "git"}, StringData: map[string]string{"username": "u", "password": "p"}})
 				s.Spec.ServiceAccountName, s.Spec.Source.SecretRef = "weak", &v1alpha1.LocalReference{Name: "git"}
 			},
 			reason: CredentialsFailed, says: []string{"read secret TEAM/git", "Forbidden"},
@@ -145,7 +146,7 @@ func TestATenantCanNotBreakOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			files := []string{"web.yaml", configMap("", "web", "mine")}
+			files := []string{"web.yaml", syncs.ConfigMap("", "web", "mine")}
 			if c.files != nil {
 				files = append(files, c.files(w)...)
 			}
@@ -175,8 +176,8 @@ func loosen(f func(*v1alpha1.Decryption)) func(*world, *v1alpha1.Sync) {
 func TestLabelsForgedOnForeignObjectsAreNotPruned(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.create(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "foreign", Labels: map[string]string{"gitseal.io/sync": w.team + ".app"}}, Data: map[string]string{"key": "keep"}})
-	w.commit("first", "web.yaml", configMap("", "web", "one"), "more.yaml", configMap("", "more", "one"))
+	w.admin.Make(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "foreign", Labels: map[string]string{"gitseal.io/sync": w.team + ".app"}}, Data: map[string]string{"key": "keep"}})
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"), "more.yaml", syncs.ConfigMap("", "more", "one"))
 	s := w.sync(w.team, "app", "", nil)
 	w.start()
 	w.ready(s)
@@ -235,14 +236,14 @@ func TestADefaultServiceAccountForTenants(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cfg.Floor.ServiceAccount = "deployer"
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	mine := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) { s.Spec.ServiceAccountName = "" })
 	theirs := w.sync(w.other, "app", "", func(s *v1alpha1.Sync) { s.Spec.ServiceAccountName = "" })
 	mark := w.cp.Mark()
 	w.start()
 	w.ready(mine)
 	contains(t, "Ready", said(w.condition(theirs, v1alpha1.Ready, metav1.ConditionFalse, AccessDenied)), "service account "+w.other+"/deployer does not exist")
-	w.account(w.other, "deployer", "edit")
+	w.admin.Account(w.other, "deployer", "edit")
 	w.edit(theirs, func(s *v1alpha1.Sync) { s.Annotations = map[string]string{v1alpha1.ReconcileAtAnnotation: "now"} })
 	w.ready(theirs)
 	events, err := w.cp.Requests(t.Context(), mark, func(e harness.AuditEvent) bool {
@@ -262,11 +263,11 @@ func TestADefaultServiceAccountForTenants(t *testing.T) {
 func TestAKindThatMayNotBeWatchedIsSaid(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.create(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "weak"}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "create", "patch"}}}})
-	w.account(w.team, "weak", "")
-	w.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "weak"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "weak"},
+	w.admin.Make(&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "weak"}, Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"get", "list", "create", "patch"}}}})
+	w.admin.Account(w.team, "weak", "")
+	w.admin.Make(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "weak"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "weak"},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: w.team, Name: "weak"}}})
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) { s.Spec.ServiceAccountName = "weak" })
 	w.start()
 	w.ready(s)
@@ -283,7 +284,7 @@ func TestAKindThatMayNotBeWatchedIsSaid(t *testing.T) {
 func TestRevokedRightsAreSaidAndNothingIsLost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.commit("first", "web.yaml", configMap("", "web", "one"), "more.yaml", configMap("", "more", "one"))
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"), "more.yaml", syncs.ConfigMap("", "more", "one"))
 	s := w.sync(w.team, "app", "", nil)
 	w.start()
 	w.ready(s)
@@ -292,11 +293,11 @@ func TestRevokedRightsAreSaidAndNothingIsLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.repo.Remove("more.yaml")
-	w.commit("second", "web.yaml", configMap("", "web", "two"))
+	w.commit("second", "web.yaml", syncs.ConfigMap("", "web", "two"))
 	got := w.condition(s, v1alpha1.Ready, metav1.ConditionFalse, ApplyFailed)
 	contains(t, "Ready", said(got), "ConfigMap/"+w.team+"/web", "Forbidden")
 	w.stays(w.team, "more", "one")
-	w.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "deployer"},
+	w.admin.Make(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "deployer"},
 		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "edit"},
 		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: w.team, Name: "deployer"}}})
 	w.ready(s)
@@ -307,8 +308,8 @@ func TestRevokedRightsAreSaidAndNothingIsLost(t *testing.T) {
 func TestProtectedObjectsNeedAnOverride(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	protected := configMap(w.system, "settings", "bad")
-	w.commit("first", "web.yaml", configMap(w.other, "web", "one"), "settings.yaml", protected)
+	protected := syncs.ConfigMap(w.system, "settings", "bad")
+	w.commit("first", "web.yaml", syncs.ConfigMap(w.other, "web", "one"), "settings.yaml", protected)
 	s := w.sync(w.system, "fleet", "", nil)
 	w.start()
 	got := w.condition(s, v1alpha1.Ready, metav1.ConditionFalse, Protected)
@@ -333,10 +334,10 @@ func TestWhoLacksTheCredentialOfARepositoryGetsNothing(t *testing.T) {
 	root := t.TempDir()
 	w.repo = harness.NewRepo(t, root, "fleet")
 	w.git = harness.NewGitHTTP(t, harness.GitHTTPConfig{Root: root, Username: "team", Password: "pass"})
-	w.account(w.other, "deployer", "edit")
-	w.commit("first", "web.yaml", configMap("", "web", "one"))
+	w.admin.Account(w.other, "deployer", "edit")
+	w.commit("first", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	credential := func(namespace, password string) func(*v1alpha1.Sync) {
-		w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "git"}, StringData: map[string]string{"username": "team", "password": password}})
+		w.admin.Make(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "git"}, StringData: map[string]string{"username": "team", "password": password}})
 		return func(s *v1alpha1.Sync) { s.Spec.Source.SecretRef = &v1alpha1.LocalReference{Name: "git"} }
 	}
 	mine := w.sync(w.team, "app", "", credential(w.team, "pass"))
@@ -365,16 +366,16 @@ func TestWhoLacksTheCredentialOfARepositoryGetsNothing(t *testing.T) {
 func TestSyncsOfOneRepositoryShareItsFetches(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	var syncs []*v1alpha1.Sync
+	var all []*v1alpha1.Sync
 	for i := range 10 {
-		w.repo.Write(fmt.Sprintf("%d/web.yaml", i), configMap("", fmt.Sprintf("web-%d", i), "one"))
+		w.repo.Write(fmt.Sprintf("%d/web.yaml", i), syncs.ConfigMap("", fmt.Sprintf("web-%d", i), "one"))
 	}
 	w.commit("first")
 	for i := range 10 {
-		syncs = append(syncs, w.sync(w.team, fmt.Sprintf("app-%d", i), fmt.Sprint(i), func(s *v1alpha1.Sync) { s.Spec.Interval = metav1.Duration{Duration: time.Hour} }))
+		all = append(all, w.sync(w.team, fmt.Sprintf("app-%d", i), fmt.Sprint(i), func(s *v1alpha1.Sync) { s.Spec.Interval = metav1.Duration{Duration: time.Hour} }))
 	}
 	w.start()
-	for _, s := range syncs {
+	for _, s := range all {
 		w.ready(s)
 	}
 	packs := 0
@@ -397,8 +398,8 @@ func TestAKeyOfTheTenantsOwnIsIsolationEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "keys"}, Data: map[string][]byte{"team.agekey": own.Text().Reveal()}})
-	w.commit("first", "own.yaml", string(w.seal([]crypto.Recipient{own.Recipient()}, w.team, "own", "hunter2", "")),
+	w.admin.Make(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: "keys"}, Data: map[string][]byte{"team.agekey": own.Text().Reveal()}})
+	w.commit("first", "own.yaml", syncs.Seal(t, []crypto.Recipient{own.Recipient()}, syncs.Secret{Namespace: w.team, Name: "own", Password: "hunter2"}),
 		"shared.yaml", w.secret(w.team, "shared", "hunter3", ""))
 	s := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) { s.Spec.Decryption.KeysFrom = &v1alpha1.LocalReference{Name: "keys"} })
 	w.start()
@@ -416,7 +417,7 @@ func TestAKeyOfTheTenantsOwnIsIsolationEnough(t *testing.T) {
 		t.Errorf("keys: %v", counts)
 	}
 	// Another tenant has not got the key, nor may it read the Secret.
-	w.account(w.other, "deployer", "edit")
+	w.admin.Account(w.other, "deployer", "edit")
 	theirs := w.sync(w.other, "app", "", func(s *v1alpha1.Sync) { s.Spec.Decryption.KeysFrom = &v1alpha1.LocalReference{Name: "keys"} })
 	contains(t, "Ready", said(w.condition(theirs, v1alpha1.Ready, metav1.ConditionFalse, KeysFailed)), "keys", w.other, "NotFound")
 }

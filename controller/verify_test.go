@@ -13,6 +13,7 @@ import (
 
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 // signers makes a Secret of public keys in the team's namespace.
@@ -22,7 +23,7 @@ func (w *world) signers(secret string, who ...harness.Signer) {
 	for i, s := range who {
 		data[string(rune('a'+i))+".pub"] = s.Public
 	}
-	w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: secret}, Data: data})
+	w.admin.Make(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.team, Name: secret}, Data: data})
 }
 
 func verified(edit func(*v1alpha1.Verify)) func(*v1alpha1.Sync) {
@@ -40,7 +41,7 @@ func TestOnlySignedCommitsAreLetIn(t *testing.T) {
 	ada, mallory := harness.NewSigner(t, "ada"), harness.NewSigner(t, "mallory")
 	w.signers("signers", ada)
 	w.repo.SignAs(ada)
-	first := w.commit("signed", "web.yaml", configMap("", "web", "one"))
+	first := w.commit("signed", "web.yaml", syncs.ConfigMap("", "web", "one"))
 	s := w.sync(w.team, "app", "", verified(nil))
 	w.start()
 	got := w.ready(s)
@@ -49,7 +50,7 @@ func TestOnlySignedCommitsAreLetIn(t *testing.T) {
 	}
 	for name, by := range map[string]harness.Signer{"unsigned": {}, "by somebody unknown": mallory} {
 		w.repo.SignAs(by)
-		w.commit(name, "web.yaml", configMap("", "web", name))
+		w.commit(name, "web.yaml", syncs.ConfigMap("", "web", name))
 		want := "not signed"
 		if by.File != "" {
 			want = "not trusted"
@@ -69,7 +70,7 @@ func TestOnlySignedCommitsAreLetIn(t *testing.T) {
 	w.value(w.team, "web", "one")
 
 	w.repo.SignAs(ada)
-	w.commit("signed again", "web.yaml", configMap("", "web", "two"))
+	w.commit("signed again", "web.yaml", syncs.ConfigMap("", "web", "two"))
 	w.ready(s)
 	w.value(w.team, "web", "two")
 }
@@ -81,16 +82,16 @@ func TestSignersOfFolders(t *testing.T) {
 	w.signers("signers", ada, bob)
 	w.signers("prod", ada)
 	w.repo.SignAs(ada)
-	w.commit("first", "dev/web.yaml", configMap("", "dev", "one"), "prod/web.yaml", configMap("", "prod", "one"))
+	w.commit("first", "dev/web.yaml", syncs.ConfigMap("", "dev", "one"), "prod/web.yaml", syncs.ConfigMap("", "prod", "one"))
 	s := w.sync(w.team, "app", "", verified(func(v *v1alpha1.Verify) {
 		v.Paths = []v1alpha1.VerifyPath{{Path: "prod", SecretRef: v1alpha1.LocalReference{Name: "prod"}}}
 	}))
 	w.start()
 	w.ready(s)
 	w.repo.SignAs(bob)
-	w.commit("bob in dev", "dev/web.yaml", configMap("", "dev", "two"))
+	w.commit("bob in dev", "dev/web.yaml", syncs.ConfigMap("", "dev", "two"))
 	w.ready(s)
-	w.commit("bob in prod", "prod/web.yaml", configMap("", "prod", "two"))
+	w.commit("bob in prod", "prod/web.yaml", syncs.ConfigMap("", "prod", "two"))
 	got := w.condition(s, v1alpha1.Ready, metav1.ConditionFalse, VerificationFailed)
 	contains(t, "Ready", said(got), "prod/web.yaml")
 	w.stays(w.team, "prod", "one")
@@ -102,13 +103,13 @@ func TestAReplayedCommitIsNotLetIn(t *testing.T) {
 	ada := harness.NewSigner(t, "ada")
 	w.signers("signers", ada)
 	w.repo.SignAs(ada)
-	old := w.commit("with a hole", "app/web.yaml", configMap("", "web", "hole"))
+	old := w.commit("with a hole", "app/web.yaml", syncs.ConfigMap("", "web", "hole"))
 	signed := w.sync(w.team, "signed", "app", verified(nil))
 	plain := w.sync(w.team, "plain", "other", nil)
-	w.commit("other", "other/web.yaml", configMap("", "other", "one"))
+	w.commit("other", "other/web.yaml", syncs.ConfigMap("", "other", "one"))
 	w.start()
 	w.ready(signed)
-	mended := w.commit("mended", "app/web.yaml", configMap("", "web", "mended"), "other/web.yaml", configMap("", "other", "two"))
+	mended := w.commit("mended", "app/web.yaml", syncs.ConfigMap("", "web", "mended"), "other/web.yaml", syncs.ConfigMap("", "other", "two"))
 	w.ready(signed)
 	w.value(w.team, "other", "two")
 	w.repo.Git("reset", "-q", "--hard", old)
@@ -146,9 +147,9 @@ func TestALowerVersionIsNotLetIn(t *testing.T) {
 	ada := harness.NewSigner(t, "ada")
 	w.signers("signers", ada)
 	w.repo.SignAs(ada)
-	w.commit("one", "web.yaml", configMap("", "web", "1.0.0"))
+	w.commit("one", "web.yaml", syncs.ConfigMap("", "web", "1.0.0"))
 	w.repo.Git("tag", "-s", "-m", "release", "v1.0.0")
-	w.commit("two", "web.yaml", configMap("", "web", "1.1.0"))
+	w.commit("two", "web.yaml", syncs.ConfigMap("", "web", "1.1.0"))
 	w.repo.Git("tag", "-s", "-m", "release", "v1.1.0")
 	w.repo.Git("push", "-q", "origin", "--tags")
 	s := w.sync(w.team, "app", "", func(s *v1alpha1.Sync) {

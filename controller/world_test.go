@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -12,12 +11,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -27,9 +22,9 @@ import (
 
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/apply"
-	"github.com/gitseal/gitseal/crypto"
 	"github.com/gitseal/gitseal/keys"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 func TestMain(m *testing.M) { harness.Main(m) }
@@ -40,7 +35,7 @@ type world struct {
 	t      *testing.T
 	cp     *harness.ControlPlane
 	rest   *rest.Config
-	admin  client.Client
+	admin  *syncs.Admin
 	system string // the agent's namespace
 	team   string // a tenant's
 	other  string // another tenant's
@@ -55,15 +50,6 @@ type world struct {
 	controller *Controller // once it is started
 }
 
-func scheme(t *testing.T) *runtime.Scheme {
-	t.Helper()
-	s := runtime.NewScheme()
-	if err := errors.Join(clientscheme.AddToScheme(s), v1alpha1.AddToScheme(s)); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, cp: harness.Shared(t), log: &harness.Log{}, audit: &harness.Log{}}
@@ -71,11 +57,8 @@ func newWorld(t *testing.T) *world {
 	if w.rest, err = w.cp.RESTConfig(); err != nil {
 		t.Fatal(err)
 	}
-	w.rest.QPS = -1
 	w.cp.InstallSyncs(t)
-	if w.admin, err = client.New(w.rest, client.Options{Scheme: scheme(t)}); err != nil {
-		t.Fatal(err)
-	}
+	w.admin = syncs.NewAdmin(t, w.rest)
 	w.system, w.team, w.other = w.cp.Namespace(t, "system"), w.cp.Namespace(t, "team"), w.cp.Namespace(t, "other")
 	repos := t.TempDir()
 	w.repo = harness.NewRepo(t, repos, "fleet")
@@ -99,7 +82,7 @@ func newWorld(t *testing.T) *world {
 	if w.public, err = ring.Public(); err != nil {
 		t.Fatal(err)
 	}
-	w.account(w.team, "deployer", "edit")
+	w.admin.Account(w.team, "deployer", "edit")
 	return w
 }
 
@@ -112,25 +95,6 @@ func (w *world) store() keys.Store {
 	return keys.Store{Client: cluster.Client(), Namespace: w.system, Now: time.Now}
 }
 
-// account makes a service account with a ClusterRole in its namespace; "" for none.
-func (w *world) account(namespace, account, role string) {
-	w.t.Helper()
-	w.create(&corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account}})
-	if role == "" {
-		return
-	}
-	w.create(&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account},
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
-		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}}})
-}
-
-func (w *world) create(o client.Object) {
-	w.t.Helper()
-	if err := w.admin.Create(w.t.Context(), o); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
 // start runs the agent until the test ends, or w.end is called.
 func (w *world) start() {
 	w.t.Helper()
@@ -141,7 +105,7 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	mgr, err := ctrl.NewManager(cfg, manager.Options{
-		Scheme:  scheme(w.t),
+		Scheme:  syncs.Scheme(w.t),
 		Cache:   cache.Options{DefaultNamespaces: map[string]cache.Config{w.system: {}, w.team: {}, w.other: {}}},
 		Metrics: metricsserver.Options{BindAddress: "0"},
 	})
@@ -163,7 +127,11 @@ func (w *world) start() {
 	})
 	w.t.Cleanup(func() {
 		w.end()
-		w.unfinalize()
+		for _, ns := range []string{w.system, w.team, w.other} {
+			if err := w.admin.Unfinalize(client.InNamespace(ns)); err != nil {
+				w.t.Error(err)
+			}
+		}
 		if w.t.Failed() {
 			log := w.log.String()
 			w.t.Log(log[:min(len(log), 6000)])
@@ -171,34 +139,19 @@ func (w *world) start() {
 	})
 }
 
-// unfinalize lets namespaces go when no agent is left.
-func (w *world) unfinalize() {
-	ctx := context.Background()
-	for _, ns := range []string{w.system, w.team, w.other} {
-		l := &v1alpha1.SyncList{}
-		if err := w.admin.List(ctx, l, client.InNamespace(ns)); err != nil {
-			w.t.Error(err)
-		}
-		for i := range l.Items {
-			_ = w.admin.Patch(ctx, &l.Items[i], client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))) // it may be gone
-		}
-	}
-}
-
 func (w *world) url() string { return w.git.RepoURL("fleet") }
 
 // sync makes a Sync of a folder; edit may change it before.
 func (w *world) sync(namespace, name, path string, edit func(*v1alpha1.Sync)) *v1alpha1.Sync {
 	w.t.Helper()
-	s := &v1alpha1.Sync{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
-		Spec: v1alpha1.SyncSpec{Source: v1alpha1.Source{URL: w.url()}, Path: path, Interval: metav1.Duration{Duration: time.Second}}}
+	s := syncs.New(namespace, name, w.url(), path)
 	if namespace != w.system {
 		s.Spec.ServiceAccountName = "deployer"
 	}
 	if edit != nil {
 		edit(s)
 	}
-	w.create(s)
+	w.admin.Make(s)
 	return s
 }
 
@@ -231,24 +184,7 @@ func (w *world) condition(s *v1alpha1.Sync, kind string, status metav1.Condition
 // ready waits until the Sync has applied the repository's head.
 func (w *world) ready(s *v1alpha1.Sync) *v1alpha1.Sync {
 	w.t.Helper()
-	return w.applied(s, w.repo.Head())
-}
-
-// applied waits until the Sync has applied a commit.
-func (w *world) applied(s *v1alpha1.Sync, head string) *v1alpha1.Sync {
-	w.t.Helper()
-	var out *v1alpha1.Sync
-	harness.Eventually(w.t, "Sync "+s.Name+" has applied "+head, func(ctx context.Context) error {
-		out = &v1alpha1.Sync{}
-		if err := w.admin.Get(ctx, client.ObjectKeyFromObject(s), out); err != nil {
-			return err
-		}
-		if out.Status.Applied == nil || out.Status.Applied.Hash != head || !meta.IsStatusConditionTrue(out.Status.Conditions, v1alpha1.Ready) || out.Status.ObservedGeneration != out.Generation {
-			return fmt.Errorf("status: %+v", out.Status)
-		}
-		return nil
-	})
-	return out
+	return w.admin.Applied(s, w.repo.Head())
 }
 
 // edit changes a Sync.
@@ -273,31 +209,10 @@ func (w *world) commit(message string, files ...string) string {
 	return w.repo.Commit(message)
 }
 
-func configMap(namespace, name, value string) string {
-	if namespace != "" {
-		namespace = "\n  namespace: " + namespace
-	}
-	return "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: " + name + namespace + "\ndata:\n  key: " + value + "\n"
-}
-
 // secret is one that is sealed to the agent's keys; binding "" for none.
-func (w *world) secret(namespace, name, value, binding string) string {
+func (w *world) secret(namespace, name, password, binding string) string {
 	w.t.Helper()
-	return string(w.seal(w.public.Recipients, namespace, name, value, binding))
-}
-
-func (w *world) seal(to []crypto.Recipient, namespace, name, value, binding string) []byte {
-	w.t.Helper()
-	plain, err := crypto.NewManifest{Name: name, Namespace: namespace, Values: map[string]crypto.Secret{"password": crypto.NewSecretString(value)}}.YAML()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	sealed, err := crypto.SealSOPS(crypto.SealRequest{Plain: plain, Format: crypto.YAML, Now: time.Now(), Binding: crypto.Binding(binding),
-		Rule: crypto.Rule{Recipients: to, EncryptedRegex: `^(data|stringData|gitseal\.io/sealed-for)$`}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return sealed
+	return syncs.Seal(w.t, w.public.Recipients, syncs.Secret{Namespace: namespace, Name: name, Password: password, Binding: binding})
 }
 
 // value waits until a ConfigMap has a value; "" waits until it is gone.

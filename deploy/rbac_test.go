@@ -21,6 +21,7 @@ import (
 	"github.com/gitseal/gitseal/deploy"
 	"github.com/gitseal/gitseal/keys"
 	"github.com/gitseal/gitseal/test/harness"
+	"github.com/gitseal/gitseal/test/syncs"
 )
 
 // reasons is every right of the agent, as VERB RESOURCE[.GROUP][/NAME], with what does
@@ -200,19 +201,19 @@ func (w *world) allowed(ctx context.Context, a authorizationv1.ResourceAttribute
 func (w *world) live(team string, since harness.Mark) {
 	stop := w.start()
 	public := w.public()
-	w.account(team, "deployer", "edit", false)
-	w.account(w.system, "applier", "cluster-admin", true)
+	w.admin.Account(team, "deployer", "edit")
+	w.admin.ClusterAccount(w.system, "applier", "cluster-admin")
 	for path, name := range map[string]string{"tenant": "mine", "own": "ours"} {
-		w.repo.Write(path+"/a.yaml", configMap(team, name+"-a", "1"))
-		w.repo.Write(path+"/b.yaml", configMap(team, name+"-b", "1"))
-		w.repo.Write(path+"/secret.yaml", sealedSecret(w.t, public.Recipients, team, name, "open sesame"))
+		w.repo.Write(path+"/a.yaml", syncs.ConfigMap(team, name+"-a", "1"))
+		w.repo.Write(path+"/b.yaml", syncs.ConfigMap(team, name+"-b", "1"))
+		w.repo.Write(path+"/secret.yaml", syncs.Seal(w.t, public.Recipients, syncs.Secret{Namespace: team, Name: name, Password: "open sesame", Binding: team + "/" + name}))
 	}
 	w.repo.Commit("begin")
-	syncs := []*v1alpha1.Sync{
+	both := []*v1alpha1.Sync{
 		w.sync(team, "app", "deployer", "tenant", nil),
 		w.sync(w.system, "app", "applier", "own", func(s *v1alpha1.Sync) { s.Spec.TargetNamespace = team }),
 	}
-	for _, s := range syncs {
+	for _, s := range both {
 		w.ready(s)
 	}
 	for _, name := range []string{"mine", "ours"} {
@@ -241,10 +242,10 @@ func (w *world) live(team string, since harness.Mark) {
 		return err
 	})
 	w.t.Log("a commit, and drift")
-	w.repo.Write("tenant/c.yaml", configMap(team, "mine-c", "1"))
-	w.repo.Write("own/c.yaml", configMap(team, "ours-c", "1"))
+	w.repo.Write("tenant/c.yaml", syncs.ConfigMap(team, "mine-c", "1"))
+	w.repo.Write("own/c.yaml", syncs.ConfigMap(team, "ours-c", "1"))
 	w.repo.Commit("more")
-	for _, s := range syncs {
+	for _, s := range both {
 		w.ready(s)
 	}
 	for _, name := range []string{"mine", "ours"} {
@@ -258,7 +259,7 @@ func (w *world) live(team string, since harness.Mark) {
 			})
 		}
 	}
-	for _, s := range syncs {
+	for _, s := range both {
 		harness.Eventually(w.t, "an event is counted", func(ctx context.Context) error {
 			l, err := w.client.EventsV1().Events(s.Namespace).List(ctx, metav1.ListOptions{})
 			if err != nil {
@@ -275,22 +276,22 @@ func (w *world) live(team string, since harness.Mark) {
 	stop()
 	w.t.Log("another one, as with an API server that does not stream lists")
 	stop = w.start("KUBE_FEATURE_WatchListClient=false")
-	w.repo.Write("tenant/d.yaml", configMap(team, "mine-d", "1"))
-	w.repo.Write("own/d.yaml", configMap(team, "ours-d", "1"))
+	w.repo.Write("tenant/d.yaml", syncs.ConfigMap(team, "mine-d", "1"))
+	w.repo.Write("own/d.yaml", syncs.ConfigMap(team, "ours-d", "1"))
 	w.repo.Commit("even more")
-	for _, s := range syncs {
+	for _, s := range both {
 		w.ready(s)
 	}
 	w.t.Log("deletion: the tenant's after its service account, as in a namespace that ends")
 	if err := w.client.CoreV1().ServiceAccounts(team).Delete(w.t.Context(), "deployer", metav1.DeleteOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
-	for _, s := range syncs {
+	for _, s := range both {
 		if err := w.admin.Delete(w.t.Context(), s); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	w.gone(syncs[1])
+	w.gone(both[1])
 	harness.Eventually(w.t, "the agent has looked whether the namespace ends", func(context.Context) error {
 		if !w.asked(since)[authorizationv1.ResourceAttributes{Verb: "get", Resource: "namespaces", Namespace: team, Name: team}] {
 			return errors.New("it has not")
@@ -432,7 +433,7 @@ func TestThoseWhoMayEditANamespaceMayWriteItsSyncs(t *testing.T) {
 	w := install(t, deploy.Options{})
 	want := map[string][2]bool{"view": {true, false}, "edit": {true, true}, "admin": {true, true}, "none": {false, false}} // get, create
 	for role := range want {
-		w.account(team, "tenant-"+role, role, false)
+		w.admin.Account(team, "tenant-"+role, role)
 	}
 	ask := func(ctx context.Context, role, verb, namespace string) (bool, error) {
 		r, err := w.client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{

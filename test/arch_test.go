@@ -40,6 +40,7 @@ var imports = map[string][]string{
 	"cmd/agent":            {"api/v1alpha1", "apply", "controller", "crypto", "decrypt", "internal/kubeconfig", "internal/version", "keys", "reconcile", "source"},
 	"test/harness":         {},
 	"test/harness/prepare": {"test/harness"},
+	"test/syncs":           {"api/v1alpha1", "crypto", "test/harness"},
 	"test/corpus":          {},
 	"test/demo":            {"test/harness"},
 	"bench":                {"apply", "build", "crypto", "decrypt", "keys", "reconcile", "source", "test/harness"},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -18,16 +17,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // at what it leaves behind.
 func TestDemoOnAClusterOfOnesOwn(t *testing.T) {
 	cp := harness.Shared(t)
-	root, err := harness.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "./cmd/seal", "./cmd/agent")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := harness.Programs(t)
 	t.Setenv("KUBECONFIG", cp.Kubeconfig)
 	t.Setenv("TMPDIR", t.TempDir())
 	if err := run(t.Context(), bin); err != nil {

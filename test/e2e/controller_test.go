@@ -30,7 +30,7 @@ func TestAControllerThatCanNotStartSaysWhy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, stderr, code := e.run("", filepath.Join(e.bin, "agent"), append([]string{"--kubeconfig", e.cp.Kubeconfig, "--namespace", e.system, "--metrics-bind-address", "0", "--health-probe-bind-address", "0"}, c.args...)...)
+			_, stderr, code := e.run("", filepath.Join(e.bin, "agent"), e.controllerArgs(c.args...)...)
 			if code != 2 || !strings.Contains(stderr, c.says) || strings.Contains(stderr, "panic") {
 				t.Errorf("exit code %d, want 2, with %s:\n%s", code, c.says, stderr)
 			}

@@ -10,7 +10,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
@@ -128,7 +127,7 @@ func TestDiffShowsWhatACommitWouldChange(t *testing.T) {
 	}{
 		"a clone without the commit": {[]string{"diff", foreign + "/apps", "--namespace", e.system}, 2, "git fetch"},
 		"another folder":             {[]string{"diff", ".", "--namespace", e.system}, 2, "the agent applies the folder apps of its repository"},
-		"nobody":                     {[]string{"diff", "apps", "--namespace", e.system, "--kubeconfig", e.nobody()}, 3, "forbidden"},
+		"nobody":                     {[]string{"diff", "apps", "--namespace", e.system, "--kubeconfig", e.cp.ImpersonatingKubeconfig(t, "nobody", "")}, 3, "forbidden"},
 		"a wrong policy":             {[]string{"diff", "apps", "--sealed-secrets", "Perhaps"}, 2, "Perhaps"},
 	} {
 		if out, errOut, code := e.run("", filepath.Join(e.bin, "seal"), c.args...); code != c.code || !strings.Contains(errOut, c.want) {
@@ -138,23 +137,6 @@ func TestDiffShowsWhatACommitWouldChange(t *testing.T) {
 	if strings.Contains(said.String(), "diff-canary") {
 		t.Error("a value was printed")
 	}
-}
-
-// nobody is a kubeconfig of a user who may do nothing.
-func (e *env) nobody() string {
-	e.t.Helper()
-	cfg, err := clientcmd.LoadFromFile(e.cp.Kubeconfig)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	for _, user := range cfg.AuthInfos {
-		user.Impersonate = "nobody"
-	}
-	file := filepath.Join(e.t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*cfg, file); err != nil {
-		e.t.Fatal(err)
-	}
-	return file
 }
 
 // sealRequests lists what seal asked the API server.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,57 +23,7 @@ import (
 	"github.com/gitseal/gitseal/test/harness"
 )
 
-// binDir is where programs builds to.
-var binDir string
-
-func TestMain(m *testing.M) {
-	var err error
-	if binDir, err = os.MkdirTemp("", "gitseal-e2e-bin-"); err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(binDir)
-	harness.Main(m)
-}
-
-// programs builds seal and agent once for all tests, with the race detector
-// where there is a C compiler.
-var programs = sync.OnceValues(func() (string, error) {
-	root, err := harness.Root()
-	if err != nil {
-		return "", err
-	}
-	if err := noteSources(root); err != nil {
-		return "", err
-	}
-	args := []string{"build", "-o", binDir + "/"}
-	if _, err := exec.LookPath("gcc"); err == nil {
-		args = append(args, "-race")
-	}
-	cmd := exec.Command("go", append(args, "./cmd/seal", "./cmd/agent")...)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build seal and agent: %w\n%s", err, out)
-	}
-	return binDir, nil
-})
-
-// noteSources looks at every source file, so that `go test` does not take an old
-// result for one of the programs as they are now: it sees what a test opens, not
-// what a test has built.
-func noteSources(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
-			return fs.SkipDir
-		}
-		if name := d.Name(); strings.HasSuffix(name, ".go") || name == "go.mod" || name == "go.sum" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
-}
+func TestMain(m *testing.M) { harness.Main(m) }
 
 const gitUser, gitPassword = "reader", "git-password-canary"
 
@@ -91,6 +40,8 @@ type env struct {
 	repo   *harness.Repo
 	git    *harness.GitHTTP
 	files  string // git password file
+
+	secretRef string // of Syncs; "" where anyone may read the repository
 }
 
 func newEnv(t *testing.T) *env {
@@ -100,10 +51,7 @@ func newEnv(t *testing.T) *env {
 
 func newEnvOn(t *testing.T, cp *harness.ControlPlane) *env {
 	t.Helper()
-	bin, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := harness.Programs(t)
 	cfg, err := cp.RESTConfig()
 	if err != nil {
 		t.Fatal(err)

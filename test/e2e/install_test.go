@@ -5,14 +5,11 @@ import (
 	"strings"
 	"testing"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
@@ -92,33 +89,11 @@ func TestSealInstall(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s", what, code, errOut)
 		}
 	}
-	nobody := e.accountKubeconfig(e.app, "default")
+	if _, err := e.client.CoreV1().ServiceAccounts(e.app).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "nobody"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	nobody := e.cp.AccountKubeconfig(t, e.app, "nobody")
 	if _, errOut, code := install("--kubeconfig", nobody); code != 3 || !strings.Contains(errOut, "forbidden") {
 		t.Errorf("without rights: exit code %d\n%s", code, errOut)
 	}
-}
-
-// accountKubeconfig is that of a service account.
-func (e *env) accountKubeconfig(namespace, account string) string {
-	e.t.Helper()
-	if _, err := e.client.CoreV1().ServiceAccounts(namespace).Create(e.t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: account}}, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		e.t.Fatal(err)
-	}
-	token, err := e.client.CoreV1().ServiceAccounts(namespace).CreateToken(e.t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	cfg, err := clientcmd.LoadFromFile(e.cp.Kubeconfig)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	cfg.AuthInfos = map[string]*clientcmdapi.AuthInfo{"account": {Token: token.Status.Token}}
-	for _, c := range cfg.Contexts {
-		c.AuthInfo = "account"
-	}
-	file := filepath.Join(e.t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*cfg, file); err != nil {
-		e.t.Fatal(err)
-	}
-	return file
 }

@@ -8,36 +8,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
-
-	"github.com/gitseal/gitseal/test/harness"
 )
-
-// withSyncs installs the CRD and returns a client of Syncs in the agent's namespace.
-func (e *env) withSyncs() dynamic.ResourceInterface {
-	e.t.Helper()
-	cfg, err := e.cp.RESTConfig()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	e.cp.InstallSyncs(e.t)
-	client, err := dynamic.NewForConfig(cfg)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	return client.Resource(harness.SyncsResource()).Namespace(e.system)
-}
-
-// replica starts an agent as a controller of the env's own namespace.
-func (e *env) replica(more ...string) *agent {
-	e.t.Helper()
-	return e.startArgs(append([]string{"--kubeconfig", e.cp.Kubeconfig, "--namespace", e.system, "--watch-namespaces", e.system,
-		"--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--leader-election-lease-duration", "3s",
-		"--leader-election-renew-deadline", "2s", "--leader-election-retry-period", "500ms"}, more...)...)
-}
 
 // leader waits until one of the agents leads.
 func (e *env) leader(agents ...*agent) *agent {
@@ -59,8 +31,7 @@ func (e *env) leader(agents ...*agent) *agent {
 // one that is asked to stop hands it over.
 func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t)
-	syncs := e.withSyncs()
+	e := newEnv(t).withSyncs()
 	rounds := number(t, "GITSEAL_SOAK", soakRounds) / 10
 	write := func(round int) {
 		for i := range 60 {
@@ -72,7 +43,7 @@ func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
 	}
 	e.repo.Write("apps/extra--1.yaml", "")
 	write(0)
-	e.sync(syncs, "apps", "apps", nil)
+	e.makeSync(e.system, "apps", "  path: apps\n  interval: 1s\n")
 	agents := []*agent{e.replica(), e.replica()}
 	holds := func(round int) {
 		t.Helper()
@@ -94,11 +65,7 @@ func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
 			if len(want) > 0 {
 				return fmt.Errorf("%d are missing", len(want))
 			}
-			now, err := syncs.Get(ctx, "apps", metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			if hash, _, _ := unstructured.NestedString(now.Object, "status", "applied", "hash"); hash != e.repo.Head() {
+			if hash := e.kubectl("", "get", "sync", "apps", "-n", e.system, "-o", "jsonpath={.status.applied.hash}"); hash != e.repo.Head() {
 				return fmt.Errorf("the status says %s", hash)
 			}
 			return nil
@@ -131,34 +98,18 @@ func TestALeaderThatDiesWhileItAppliesLosesNothing(t *testing.T) {
 	e.leader(slices.DeleteFunc(agents, func(a *agent) bool { return a == last })...)
 }
 
-// sync makes a Sync of a folder of the env's repository, and the Secret that it needs.
-func (e *env) sync(client dynamic.ResourceInterface, name, path string, labels map[string]any) {
-	e.t.Helper()
-	credentials := secretObject("git", map[string][]byte{"username": []byte(gitUser), "password": []byte(gitPassword)})
-	if _, err := e.client.CoreV1().Secrets(e.system).Create(e.t.Context(), credentials, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		e.t.Fatal(err)
-	}
-	s := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "gitseal.io/v1alpha1", "kind": "Sync", "metadata": map[string]any{"name": name, "labels": labels},
-		"spec": map[string]any{"source": map[string]any{"url": e.git.RepoURL("shop"), "secretRef": map[string]any{"name": "git"}}, "path": path, "interval": "1s"},
-	}}
-	if _, err := client.Create(e.t.Context(), s, metav1.CreateOptions{}); err != nil {
-		e.t.Fatal(err)
-	}
-}
-
 // Agents whose selectors do not overlap share the Syncs, and each has a leader.
 func TestAgentsShareSyncsByLabel(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t)
-	syncs := e.withSyncs()
+	e := newEnv(t).withSyncs()
 	shards := map[string]*agent{"a": nil, "b": nil}
 	for shard := range shards {
 		e.repo.Write("apps/"+shard+"/web.yaml", configMap(e.app, "web-"+shard, "shard", shard))
 	}
 	e.repo.Commit("both")
 	for shard := range shards {
-		e.sync(syncs, "apps-"+shard, "apps/"+shard, map[string]any{"shard": shard})
+		e.makeSync(e.system, "apps-"+shard, "  path: apps/"+shard+"\n  interval: 1s\n")
+		e.kubectl("", "label", "sync", "apps-"+shard, "-n", e.system, "shard="+shard)
 		shards[shard] = e.replica("--watch-label-selector", "shard="+shard)
 	}
 	for shard, agent := range shards {

@@ -17,63 +17,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
-
-// syncEnv is an env whose repository anyone may read, with the CRD.
-func syncEnv(t *testing.T) *env {
-	t.Helper()
-	e := newEnv(t)
-	e.cp.InstallSyncs(t)
-	e.git = harness.NewGitHTTP(t, harness.GitHTTPConfig{Root: filepath.Dir(e.repo.Bare)})
-	return e
-}
-
-// controller runs the agent for the Syncs of the env's namespaces.
-func (e *env) controller() *agent {
-	e.t.Helper()
-	return e.startArgs("--kubeconfig", e.cp.Kubeconfig, "--namespace", e.system, "--watch-namespaces", e.system+","+e.app,
-		"--leader-elect=false", "--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--allow-git-cidr", "127.0.0.0/8")
-}
-
-func (e *env) kubectl(stdin string, args ...string) string {
-	e.t.Helper()
-	out, errOut, code := e.run(stdin, filepath.Join(e.cp.BinDir, "kubectl"), args...)
-	if code != 0 {
-		e.t.Fatalf("kubectl %s: %s", strings.Join(args, " "), errOut)
-	}
-	return out
-}
-
-// makeSync makes one that looks at git once an hour.
-func (e *env) makeSync(namespace, name, more string) {
-	e.t.Helper()
-	e.kubectl(fmt.Sprintf("apiVersion: gitseal.io/v1alpha1\nkind: Sync\nmetadata: {name: %s, namespace: %s, labels: {made: by-test}}\n"+
-		"spec:\n  source: {url: %q, ref: {branch: %s}}\n  path: apps\n  interval: 1h\n%s",
-		name, namespace, e.git.RepoURL("shop"), harness.MainBranch, more), "create", "-f", "-")
-}
-
-// kubeconfigOf changes the kubeconfig of the control plane.
-func (e *env) kubeconfigOf(user, namespace string) string {
-	e.t.Helper()
-	cfg, err := clientcmd.LoadFromFile(e.cp.Kubeconfig)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	for _, a := range cfg.AuthInfos {
-		a.Impersonate = user
-	}
-	for _, c := range cfg.Contexts {
-		c.Namespace = namespace
-	}
-	file := filepath.Join(e.t.TempDir(), "kubeconfig")
-	if err := clientcmd.WriteToFile(*cfg, file); err != nil {
-		e.t.Fatal(err)
-	}
-	return file
-}
 
 // says runs seal and compares the exit code; all texts must be on stdout, or on stderr
 // where they begin with "!".
@@ -104,7 +50,7 @@ func words(s string) []string { return strings.Fields(s) }
 
 func TestASyncIsSeenAndSteered(t *testing.T) {
 	t.Parallel()
-	e := syncEnv(t)
+	e := newPublicEnv(t)
 	agent := e.controller()
 	sys := func(s string, more ...string) []string { return append(append(words(s), "-n", e.system), more...) }
 	e.says(0, sys("get"), "!No Syncs found in "+e.system+" namespace.\n")
@@ -114,7 +60,7 @@ func TestASyncIsSeenAndSteered(t *testing.T) {
 		e.repo.Write("apps/"+name+".yaml", configMap(e.app, name, "k", "v"))
 	}
 	first := e.repo.Commit("first \x1b[31mred")
-	e.makeSync(e.system, "shop", "")
+	e.makeSync(e.system, "shop", hourly)
 	e.says(0, sys("reconcile shop"), "sync/shop ready: applied main@sha1:"+first[:8]+` "first`)
 
 	t.Log("get")
@@ -141,7 +87,7 @@ func TestASyncIsSeenAndSteered(t *testing.T) {
 	e.says(0, sys("get shop -o yaml"), "kind: Sync\n", "handledReconcileAt: ")
 	e.says(0, []string{"get", "-A", "-l", "made=by-test", "--no-headers"}, e.system+"   shop   True")
 	e.says(0, sys("get -l made=by-nobody"), "!No Syncs found")
-	e.says(0, []string{"get", "--kubeconfig", e.kubeconfigOf("", e.system)}, "shop   True")
+	e.says(0, []string{"get", "--kubeconfig", e.cp.ImpersonatingKubeconfig(t, "", e.system)}, "shop   True")
 
 	t.Log("status, and where this clone stands")
 	e.kubectl(strings.Replace(configMap(e.app, "copy", "k", "v"), "{name", "{labels: {gitseal.io/sync: "+e.system+".shop}, name", 1), "create", "-f", "-") // as controllers do
@@ -333,15 +279,15 @@ subjects: [{kind: ServiceAccount, name: deployer, namespace: NS}]
 
 func TestATenantSeesWhatHeMayOfHisSync(t *testing.T) {
 	t.Parallel()
-	e := syncEnv(t)
+	e := newPublicEnv(t)
 	e.controller()
 	e.kubectl(strings.ReplaceAll(watcherRole, "NS", e.app), "create", "-f", "-")
 	e.repo.Write("apps/a.yaml", configMap(e.app, "a", "k", "v"))
 	e.repo.Write("apps/account.yaml", "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: robot}\n")
 	e.repo.Commit("first")
-	e.makeSync(e.app, "shop", "  serviceAccountName: deployer\n  wait: true\n")
+	e.makeSync(e.app, "shop", hourly+"  serviceAccountName: deployer\n  wait: true\n")
 	e.says(0, words("reconcile shop -n "+e.app), "sync/shop ready: applied main@sha1:")
-	his := e.kubeconfigOf(e.app+"-watcher", e.app)
+	his := e.cp.ImpersonatingKubeconfig(t, e.app+"-watcher", e.app)
 	out, _ := e.says(0, []string{"status", "--kubeconfig", his}, "Synced   ConfigMap/"+e.app+"/a", "(you may not list ", "ServiceAccount", "(1 of 2 objects of git are not among them)", "those of other namespaces were not looked for")
 	if strings.Contains(out, "robot") {
 		t.Errorf("status:\n%s", out)
@@ -355,12 +301,12 @@ func TestATenantSeesWhatHeMayOfHisSync(t *testing.T) {
 
 func TestSyncCommandsWithWrongInput(t *testing.T) {
 	t.Parallel()
-	e := syncEnv(t)
+	e := newPublicEnv(t)
 	e.repo.Write("apps/a.yaml", configMap(e.app, "a", "k", "v"))
 	e.repo.Commit("first")
-	e.makeSync(e.system, "shop", "")
-	e.makeSync(e.system, "blog", "  drift: Report\n")
-	bare := e.kubeconfigOf("", "nothing-here")
+	e.makeSync(e.system, "shop", hourly)
+	e.makeSync(e.system, "blog", hourly+"  drift: Report\n")
+	bare, nobody := e.cp.ImpersonatingKubeconfig(t, "", "nothing-here"), e.cp.ImpersonatingKubeconfig(t, "nobody", "")
 	for name, c := range map[string]struct {
 		args  string
 		code  int
@@ -401,8 +347,8 @@ func TestSyncCommandsWithWrongInput(t *testing.T) {
 	if out := e.kubectl("", "get", "syncs", "-n", e.system, "-o", "jsonpath={.items[*].spec.suspend}"); strings.Contains(out, "true") {
 		t.Error("a Sync was suspended although another one was not found")
 	}
-	e.says(3, []string{"get", "-n", e.system, "--kubeconfig", e.nobody()}, "!forbidden")
-	e.says(3, []string{"status", "shop", "-n", e.system, "--kubeconfig", e.nobody()}, "!forbidden")
+	e.says(3, []string{"get", "-n", e.system, "--kubeconfig", nobody}, "!forbidden")
+	e.says(3, []string{"status", "shop", "-n", e.system, "--kubeconfig", nobody}, "!forbidden")
 
 	t.Log("shell completion")
 	for _, verb := range []string{"get", "status", "reconcile", "suspend", "resume"} {
@@ -428,13 +374,13 @@ func TestSyncCommandsWithWrongInput(t *testing.T) {
 	other.InstallSyncs(t)
 	there := *e
 	there.cp, there.system = other, "default"
-	there.makeSync("default", "before", "")
+	there.makeSync("default", "before", hourly)
 	stop, seen := there.watching("get", "-w")
 	e.eventually("the first row", func(context.Context) error { return contains(seen(), "before") })
 	if err := errors.Join(other.StopAPIServer(t.Context()), other.StartAPIServer(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	there.makeSync("default", "after", "")
+	there.makeSync("default", "after", hourly)
 	e.eventually("a row after it", func(context.Context) error { return contains(seen(), "after") })
 	if code := stop(); code != 0 || strings.Count(seen(), "before") != 1 || strings.Contains(seen(), "error") {
 		t.Errorf("exit code %d:\n%s", code, seen())

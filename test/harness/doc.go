@@ -1,9 +1,9 @@
 // Package harness gives tests, benchmarks and the demo the real things that
 // gitseal talks to: a Kubernetes control plane (etcd, kube-apiserver and
 // kube-controller-manager; no nodes), git servers over HTTP and SSH, git
-// repositories, and the tools whose results ours are compared with. All of it
-// is built from source by this machine's Go and listens on loopback only; what a
-// fresh machine needs is Go and git.
+// repositories, the programs seal and agent of this tree, and the tools whose
+// results ours are compared with. All of it is built from source by this machine's
+// Go and listens on loopback only; what a fresh machine needs is Go and git.
 //
 // Functions whose first parameter is a context return errors and serve any
 // program. Those that take a [testing.TB] wrap them: they fail the test at once,

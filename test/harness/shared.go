@@ -21,9 +21,11 @@ var shared struct {
 	err     error // of the first start; it is not tried again
 }
 
-// Main runs the tests and then stops the control plane that [Shared] started, if
-// any, also when a panic passes through it. Call it from TestMain.
+// Main runs the tests and then stops the control plane that [Shared] started and
+// removes what [Programs] built, if any, also when a panic passes through it. Call it
+// from TestMain.
 func Main(m *testing.M) {
+	defer removePrograms()
 	defer func() {
 		shared.Lock()
 		defer shared.Unlock()
