@@ -25,6 +25,22 @@ const (
 type Member struct {
 	ID          ID
 	Terminating bool
+
+	resource schema.GroupVersionResource
+}
+
+// Inventory is what the listing knows of an owner's, for one who may not read that:
+// without evidence, so that drift does not show.
+func (l Listing) Inventory(o Owner) Inventory {
+	inv := Inventory{Entries: map[ID]Entry{}}
+	for _, m := range l.Objects[o] {
+		phase := Applied
+		if m.Terminating {
+			phase = Terminating
+		}
+		inv.Entries[m.ID] = Entry{Version: m.resource.Version, Resource: m.resource.Resource, Phase: phase}
+	}
+	return inv
 }
 
 // Listing is what [Cluster.Members] has found.
@@ -126,7 +142,7 @@ func (l *listing) list(ctx context.Context, gvr schema.GroupVersionResource, gk 
 		}
 		l.mu.Lock()
 		for i := range page.Items {
-			l.take(gk, &page.Items[i])
+			l.take(gk, gvr, &page.Items[i])
 		}
 		l.mu.Unlock()
 		if opts.Continue = page.Continue; opts.Continue == "" {
@@ -149,7 +165,7 @@ func (l *listing) selector() string {
 
 // take keeps an object that the owner itself has labelled: controllers copy labels to
 // objects of their own. One that two groups serve is of the one it was applied in.
-func (l *listing) take(gk schema.GroupKind, m *metav1.PartialObjectMetadata) {
+func (l *listing) take(gk schema.GroupKind, gvr schema.GroupVersionResource, m *metav1.PartialObjectMetadata) {
 	owner, ok := l.byLabel[m.Labels[SyncLabel]]
 	if !ok {
 		return
@@ -173,7 +189,7 @@ func (l *listing) take(gk schema.GroupKind, m *metav1.PartialObjectMetadata) {
 		l.found[owner] = objects
 	}
 	if _, twice := objects[m.UID]; !twice || group == gk.Group {
-		objects[m.UID] = Member{idOf(gk, m), m.DeletionTimestamp != nil}
+		objects[m.UID] = Member{idOf(gk, m), m.DeletionTimestamp != nil, gvr}
 	}
 }
 

@@ -161,7 +161,7 @@ func TestAMemberThatTwoGroupsServeIsToldOnce(t *testing.T) {
 	for _, groups := range [][]string{{"old.example", "new.example"}, {"new.example", "old.example"}} {
 		l := &listing{byLabel: map[string]Owner{o.label(): o}, found: map[Owner]map[types.UID]Member{}}
 		for _, g := range groups {
-			l.take(schema.GroupKind{Group: g, Kind: "Thing"}, m)
+			l.take(schema.GroupKind{Group: g, Kind: "Thing"}, schema.GroupVersionResource{}, m)
 		}
 		if got := l.result().Objects[o]; len(got) != 1 || got[0].ID.Group != "new.example" {
 			t.Errorf("%v: got %v", groups, got)

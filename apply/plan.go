@@ -54,6 +54,8 @@ type PlanInput struct {
 	Desired   []Desired
 	Inventory Inventory
 	Source    string // URL and path of this pass
+	// ByLabels says that the inventory is [Listing.Inventory], which knows little.
+	ByLabels bool
 	// Drifted are objects whose live state is known to differ.
 	Drifted map[ID]string
 	// Held are objects that ask in the cluster not to be written, with the
@@ -182,13 +184,13 @@ func desiredStep(d Desired, in PlanInput) Step {
 		return Step{d.ID, Create, "new in git"}
 	case e.Phase != Applied:
 		return Step{d.ID, Change, "was not applied completely"}
-	case e.Version != d.kind.resource.Version:
+	case !in.ByLabels && e.Version != d.kind.resource.Version:
 		return Step{d.ID, Change, "other API version"}
 	case drifted: // before the next case, which may find that nothing is to be sent
 		return Step{d.ID, Change, why}
 	case e.Input != d.Object.Input:
 		return Step{d.ID, Change, changedInput}
-	case e.Leaving != d.leaving() && d.ignoredErr == nil:
+	case !in.ByLabels && e.Leaving != d.leaving() && d.ignoredErr == nil:
 		return Step{d.ID, Change, "other fields of it are left to others"}
 	default:
 		return Step{d.ID, Leave, ""}

@@ -46,8 +46,6 @@ func (c *Controller) storeFinalizers(ctx context.Context, sync *v1alpha1.Sync) e
 	return client.IgnoreNotFound(c.client.Patch(ctx, sync, client.RawPatch(types.MergePatchType, patch)))
 }
 
-func prunes(spec v1alpha1.SyncSpec) bool { return spec.Prune == nil || *spec.Prune }
-
 // removeObjects reports how many objects are still being deleted.
 func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (left int, err error) {
 	owner := c.ownerOf(sync)
@@ -59,7 +57,7 @@ func (c *Controller) removeObjects(ctx context.Context, sync *v1alpha1.Sync) (le
 	if len(inventory.Entries) == 0 {
 		return 0, store.Delete(ctx)
 	}
-	orphan := sync.Spec.DeletionPolicy == "Orphan" || sync.Spec.DeletionPolicy == "" && !prunes(sync.Spec)
+	orphan := sync.Spec.DeletionPolicy == "Orphan" || sync.Spec.DeletionPolicy == "" && !sync.Spec.Prunes()
 	user, err := c.userOf(sync)
 	if err != nil {
 		return 0, err

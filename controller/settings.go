@@ -73,8 +73,10 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 	if err != nil {
 		invalid = append(invalid, fmt.Errorf("spec.pruneLimit: %w", err))
 	}
-	ignore, err := ignoreRules(spec.IgnoreFields)
-	invalid = append(invalid, err)
+	ignore, err := apply.ParseIgnoreRules(spec.IgnoreRules())
+	if err != nil {
+		invalid = append(invalid, fmt.Errorf("spec.ignoreFields: %w", err))
+	}
 	policy, err := c.policyOf(spec.Decryption, s.tenant)
 	denied = append(denied, err)
 	s.user, err = c.userOf(sync)
@@ -101,7 +103,7 @@ func (c Config) settingsOf(sync *v1alpha1.Sync) (settings, error) {
 
 	s.reconcile = reconcile.Config{
 		Owner: c.ownerOf(sync), SourceName: spec.Source.URL, Path: cmp.Or(spec.Path, "."), TargetNamespace: target, Policy: policy,
-		Prune: prunes(spec), PruneLimit: limit, PruneConfirm: sync.Annotations[v1alpha1.PruneConfirmAnnotation],
+		Prune: spec.Prunes(), PruneLimit: limit, PruneConfirm: sync.Annotations[v1alpha1.PruneConfirmAnnotation],
 		ConfirmSourceChange: sync.Annotations[v1alpha1.SourceConfirmAnnotation] == spec.Source.URL,
 		Ignore:              ignore, Drift: reconcile.DriftMode(cmp.Or(spec.Drift, "Correct")),
 		Interval: cmp.Or(spec.Interval.Duration, time.Minute), Audit: c.Audit,
@@ -167,25 +169,6 @@ func (c Config) ownerOf(sync *v1alpha1.Sync) apply.Owner {
 
 // tenant reports whether the Sync is a tenant's.
 func (c Config) tenant(sync *v1alpha1.Sync) bool { return sync.Namespace != c.Namespace }
-
-func ignoreRules(fields []v1alpha1.IgnoreFields) (out []apply.IgnoreRule, err error) {
-	var errs []error
-	for i, f := range fields {
-		text := f.Kind
-		if f.Group != "" {
-			text += "." + f.Group
-		}
-		if f.Name != "" {
-			text += "/" + f.Name
-		}
-		rule, err := apply.ParseIgnoreRule(text + ":" + strings.Join(f.JSONPointers, ","))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("spec.ignoreFields[%d]: %w", i, err))
-		}
-		out = append(out, rule)
-	}
-	return out, errors.Join(errs...)
-}
 
 // policyOf is what a Sync asks for, where the floor allows it.
 func (c Config) policyOf(d v1alpha1.Decryption, tenant bool) (decrypt.Policy, error) {

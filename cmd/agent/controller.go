@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -202,7 +203,8 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	if _, err := controller.New(cfg, mgr, cluster, log, audit); err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+	checks := []error{mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("syncs", knowsAll(mgr)), mgr.AddReadyzCheck("keys", hasKeys(mgr, ready))}
+	if err := errors.Join(checks...); err != nil {
 		return err
 	}
 	if err := mgr.Add(keeper{client: cluster.Client(), namespace: o.namespace, log: log, ready: ready}); err != nil {
@@ -210,6 +212,37 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	}
 	log.Info("starting", "version", version.Get().Version, "namespace", o.namespace)
 	return mgr.Start(ctx)
+}
+
+// knowsAll is ready once all Syncs were listed.
+func knowsAll(mgr manager.Manager) healthz.Checker {
+	return func(r *http.Request) error {
+		informer, err := mgr.GetCache().GetInformer(r.Context(), &v1alpha1.Sync{}, cache.BlockUntilSynced(false))
+		if err != nil {
+			return err
+		}
+		if !informer.HasSynced() {
+			return errors.New("the Syncs are not listed yet")
+		}
+		return nil
+	}
+}
+
+// hasKeys is ready once the leader has keys; other replicas need none.
+func hasKeys(mgr manager.Manager, ready <-chan struct{}) healthz.Checker {
+	return func(*http.Request) error {
+		select {
+		case <-mgr.Elected():
+		default:
+			return nil
+		}
+		select {
+		case <-ready:
+			return nil
+		default:
+			return errors.New("the agent has no keys yet; its log says why")
+		}
+	}
 }
 
 // knowsSyncs asks whether the CRD is there. Whatever else is wrong may pass.

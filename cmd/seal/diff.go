@@ -15,7 +15,7 @@ import (
 
 type diffOptions struct {
 	clusterFlags
-	namespace, name                string
+	namespace, name, sync          string
 	targetNamespace, sealedSecrets string
 	ignoreFields                   []string
 	prune                          bool
@@ -38,45 +38,51 @@ is asked by a dry run, and the difference is shown. Of Secrets only the names of
 shown, and whether they were sealed anew; no Secret is sent or read, but for the agent's
 inventory.
 
-It needs the rights to read the agent's inventory (Secrets of --namespace), to list what
-the sync applies, and to patch it, since a dry run asks for that.
+With --sync it is about a Sync of the cluster, else about what 'agent sync' applies.
+
+It needs the rights to list what the sync applies, and to patch it, since a dry run asks
+for that; and to read the agent's inventory (Secrets of --namespace), without which, with
+--sync, only what differs in git shows, and not what somebody has changed in the cluster.
 
 Exit codes: 0 no difference, 1 a difference, 2 an error, 3 not authorised.`,
+		Example: `  seal diff --sync shop -n team          # the path of the Sync, in this clone
+  seal diff apps --name shop            # what agent sync --name shop applies`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd, folderOf(args))
+			return o.run(cmd, args)
 		},
 	}
 	f := cmd.Flags()
 	o.clusterFlags.add(f)
 	f.StringVar(&o.namespace, "namespace", "gitseal-system", "namespace of the agent's keys and state")
 	f.StringVar(&o.name, "name", "default", "name of the sync, as the agent has it")
-	f.StringVarP(&o.targetNamespace, "target-namespace", "n", "default", "namespace for objects that name none, as the agent has it")
+	f.StringVar(&o.sync, "sync", "", "the Sync, of namespace -n, that applies DIR: what it says stands for the flags, and its path for DIR")
+	f.StringVarP(&o.targetNamespace, "target-namespace", "n", "", "namespace for objects that name none, as the agent has it (default \"default\"); with --sync, the namespace of the Sync (default: the one of the kubeconfig's context)")
 	f.StringVar(&o.sealedSecrets, "sealed-secrets", string(decrypt.Unseal), "SealedSecret objects, as the agent has it: Unseal or PassThrough")
 	f.StringArrayVar(&o.ignoreFields, "ignore-fields", nil, "fields that others may take over, as the agent has it (may be repeated)")
 	f.BoolVar(&o.prune, "prune", true, "show what would be pruned, too")
 	f.StringVar(&o.pruneLimit, "prune-limit", "", "limit of prunes, as the agent has it")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that it may take")
 	addOutputFlag(cmd, &o.output)
+	for _, flag := range []string{"name", "sealed-secrets", "ignore-fields", "prune-limit"} {
+		cmd.MarkFlagsMutuallyExclusive("sync", flag)
+	}
 	return cmd
 }
 
-func (o diffOptions) run(cmd *cobra.Command, dir string) error {
-	policy := decrypt.SealedSecretPolicy(o.sealedSecrets)
-	if err := (decrypt.Policy{SealedSecrets: policy}).Validate(); err != nil {
-		return err
-	}
-	limit, err := apply.ParsePruneLimit(o.pruneLimit)
-	if err != nil {
-		return fmt.Errorf("--prune-limit: %w", err)
-	}
-	ignore, err := apply.ParseIgnoreRules(o.ignoreFields)
-	if err != nil {
-		return fmt.Errorf("--ignore-fields: %w", err)
-	}
-	work, err := workTree(dir)
+func (o diffOptions) run(cmd *cobra.Command, args []string) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
+	defer cancel()
+	terms, err := o.terms(ctx)
 	if err != nil {
 		return err
+	}
+	work, err := workTree(folderOf(args))
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 && terms.of != nil {
+		work.folder = terms.folder
 	}
 	cfg, err := o.config()
 	if err != nil {
@@ -86,29 +92,23 @@ func (o diffOptions) run(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
-	defer cancel()
-	owner := apply.Owner{Namespace: o.namespace, Name: o.name}
-	runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, owner), Owner: owner}
-	inventory, err := runner.Store.Load(ctx)
+	runner := &apply.Runner{Cluster: cluster, Store: apply.NewInventoryStore(cluster, terms.owner), Owner: terms.owner}
+	known, err := terms.inventory(ctx, runner, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
-	now, before, err := work.renders(ctx, inventory, policy, o.targetNamespace)
+	now, before, err := work.renders(ctx, known.inventory, terms.sealedSecrets, terms.targetNamespace)
 	if err != nil {
 		return err
 	}
-	desired, unknown := cluster.Resolve(now.objects, o.targetNamespace)
+	desired, unknown := cluster.Resolve(now.objects, terms.targetNamespace)
 	in := apply.PlanInput{
-		Owner: owner, Desired: desired, Inventory: before.known(inventory), Source: inventory.Source, Ignore: ignore,
-		Prune: o.prune, Limit: limit,
+		Owner: terms.owner, Desired: desired, Inventory: before.known(known.inventory), ByLabels: known.byLabels, Source: known.inventory.Source, Ignore: terms.ignore,
+		Prune: terms.prune, Limit: terms.limit, Drifted: known.drifted, Held: known.held,
 	}
 	for _, f := range unknown {
 		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", f.Error())
 		in.Incomplete = f.Error()
-	}
-	if in.Drifted, in.Held, err = runner.Survey(ctx, inventory); err != nil {
-		return err
 	}
 	previews, err := runner.Previews(ctx, apply.NewPlan(in))
 	if err != nil {
