@@ -1,19 +1,18 @@
-# syntax=docker/dockerfile:1
-# A static binary and nothing else. The build stage needs the module proxy only.
-FROM golang:1.26 AS build
-WORKDIR /src
-COPY go.mod go.sum ./
-RUN go mod download
-COPY . .
-ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath \
-    -ldflags "-s -w -X github.com/gitseal/gitseal/internal/version.number=${VERSION}" \
-    -o /out/agent ./cmd/agent
-# The system's CA certificates, for git over https; scratch has none.
-RUN mkdir -p /out/etc/ssl/certs && cp /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
-
+# The agent's image: one file, the static binary that `make image` has built before.
+# The CA certificates for git over https are in it (cmd/agent/roots.go); mounted ones win.
 FROM scratch
-COPY --from=build /out/ /
+ARG TARGETARCH
+COPY --chmod=0555 bin/linux-${TARGETARCH}/agent /agent
+ARG VERSION=dev
+ARG REVISION
+ARG CREATED
+LABEL org.opencontainers.image.title="gitseal agent" \
+      org.opencontainers.image.description="Applies what git holds to a cluster, sealed secrets included" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/gitseal/gitseal" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
 # nonroot, the number that distroless images use
 USER 65532:65532
 ENTRYPOINT ["/agent"]

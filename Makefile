@@ -7,9 +7,11 @@ SHELL := /usr/bin/env bash
 RACE := $(shell command -v gcc >/dev/null 2>&1 && echo -race)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 V := github.com/gitseal/gitseal/internal/version
-LDFLAGS := -s -w -X $(V).number=$(VERSION) -X $(V).commit=$(shell git rev-parse HEAD 2>/dev/null) -X $(V).date=$(shell git log -1 --format=%cI 2>/dev/null)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+DATE := $(shell git log -1 --format=%cI 2>/dev/null)
+LDFLAGS := -s -w -X $(V).number=$(VERSION) -X $(V).commit=$(COMMIT) -X $(V).date=$(DATE)
 
-.PHONY: help build generate demo test check prepare bench chart soak fuzz clean
+.PHONY: help build image sbom generate demo test check prepare bench chart soak fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-10s %s\n", $$1, $$2}'
@@ -17,6 +19,29 @@ help: ## list the targets
 build: ## build bin/seal and bin/agent
 	@echo "building bin/seal and bin/agent (some minutes the first time)"
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/seal ./cmd/agent
+
+IMAGE ?= ghcr.io/gitseal/agent
+ARCH ?= $(shell go env GOARCH)
+# The first that works; docker does when its daemon runs. The image's date is that of
+# the commit, so that the same commit makes the same image.
+BUILDER ?= $(shell for b in docker podman buildah; do if $$b info >/dev/null 2>&1; then echo $$b; break; fi; done)
+EPOCH := $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+
+image: ## build the agent's image for ARCH, with docker, podman or buildah, and its SBOM
+	@test -n "$(BUILDER)" || { echo "no docker, podman or buildah that works; or name one: make image BUILDER=..."; exit 1; }
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/linux-$(ARCH)/agent ./cmd/agent
+	$(call sbom,bin/linux-$(ARCH)/agent)
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BUILDER) build --platform linux/$(ARCH) $(if $(filter docker,$(notdir $(firstword $(BUILDER)))),,--timestamp $(EPOCH)) \
+		--build-arg TARGETARCH=$(ARCH) --build-arg VERSION='$(VERSION)' --build-arg REVISION='$(COMMIT)' --build-arg CREATED='$(DATE)' \
+		--tag '$(IMAGE):$(VERSION)' .
+
+sbom: build ## list what bin/seal and bin/agent are made of, as CycloneDX JSON next to them
+	$(call sbom,bin/seal)
+	$(call sbom,bin/agent)
+
+# From what Go has recorded in the binary $(1); the same binary gives the same list.
+sbom = cd deploy/sbom && CGO_ENABLED=0 GOFLAGS="$${GOFLAGS:-} -trimpath" go tool cyclonedx-gomod bin -json -std -noserial -notimestamp -output-version 1.6 \
+	-version '$(VERSION)' -output ../../$(1).cdx.json ../../$(1)
 
 GENERATED = api/v1alpha1/zz_generated.* deploy/base/crds/* deploy/chart/crds/* deploy/install.yaml docs/api.md
 
@@ -52,6 +77,7 @@ check: ## formatting, vet, staticcheck, tidy go.mod
 	cd test/oracles/helm && go mod tidy -diff
 	cd bench/yardstick && go mod tidy -diff
 	cd bench/chart && go mod tidy -diff
+	cd deploy/sbom && go mod tidy -diff
 
 OBJECTS ?= 1000
 

@@ -3,7 +3,7 @@
 // kube-controller-manager; no nodes), git servers over HTTP and SSH, git
 // repositories, the programs seal and agent of this tree, and the tools whose
 // results ours are compared with. All of it is built from source by this machine's
-// Go and listens on loopback only; what a fresh machine needs is Go and git.
+// Go and listens on loopback only; what a fresh machine needs is Go and git. Only buildah is Debian's.
 //
 // Functions whose first parameter is a context return errors and serve any
 // program. Those that take a [testing.TB] wrap them: they fail the test at once,

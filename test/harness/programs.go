@@ -3,11 +3,8 @@ package harness
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 )
@@ -50,7 +47,7 @@ func buildPrograms(ctx context.Context, folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := noteSources(root); err != nil {
+	if err := NoteSources(root); err != nil {
 		return err
 	}
 	args := []string{"build", "-o", folder + "/"}
@@ -63,22 +60,4 @@ func buildPrograms(ctx context.Context, folder string) error {
 		return fmt.Errorf("build seal and agent: %w\n%s", err, tail(out, outputBytes))
 	}
 	return nil
-}
-
-// noteSources looks at every source file, so that `go test` does not take an old
-// result for one of the programs as they are now: it sees what a test opens, not
-// what a test has built.
-func noteSources(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
-			return fs.SkipDir
-		}
-		if name := d.Name(); strings.HasSuffix(name, ".go") || name == "go.mod" || name == "go.sum" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
 }

@@ -1,11 +1,13 @@
 // Command prepare builds everything that package harness needs into its cache, so
 // that the minutes this takes do not count against a test's time limit. Give it
 // the names of what to build, or nothing for all: controlplane, sops, kubeseal,
-// controller, helm. It prints where each is.
+// controller, helm, buildah. It prints where each is. Of all, buildah may be missing:
+// its test says so.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -23,16 +25,26 @@ func main() {
 }
 
 func run(ctx context.Context, names []string) error {
-	const controlPlane = "controlplane"
-	if len(names) == 0 {
-		names = append([]string{controlPlane}, harness.Oracles()...)
+	const controlPlane, buildah = "controlplane", "buildah"
+	all := len(names) == 0
+	if all {
+		names = append(append([]string{controlPlane}, harness.Oracles()...), buildah)
 	}
 	for _, name := range names {
 		var path string
 		var err error
-		if name == controlPlane {
+		switch name {
+		case controlPlane:
 			path, err = harness.BuildControlPlane(ctx, os.Stderr)
-		} else {
+		case buildah:
+			var b harness.Buildah
+			b, err = harness.FetchBuildah(ctx, os.Stderr)
+			path = b.Path
+			if all && errors.Is(err, harness.ErrNoBuildah) {
+				fmt.Fprintln(os.Stderr, "prepare:", err)
+				continue
+			}
+		default:
 			path, err = harness.BuildOracle(ctx, os.Stderr, name)
 		}
 		if err != nil {
