@@ -76,6 +76,16 @@ func (c *Clone) Head() (hash, subject string, err error) {
 	return to.tip.String(), oneLine(decoded.Message, maxSubjectRunes), nil
 }
 
+// Resolve is the full hash of the commit that a revision names, such as HEAD~1, a branch,
+// a tag or the beginning of a hash.
+func (c *Clone) Resolve(revision string) (string, error) {
+	hash, err := c.repo.repo.ResolveRevision(plumbing.Revision(revision))
+	if err != nil {
+		return "", fmt.Errorf("revision %q: %w", revision, err)
+	}
+	return hash.String(), nil
+}
+
 // Relation is how one commit stands to another.
 type Relation string
 

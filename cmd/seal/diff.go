@@ -15,7 +15,7 @@ import (
 
 type diffOptions struct {
 	clusterFlags
-	namespace, name, sync          string
+	namespace, name, sync, commit  string
 	targetNamespace, sealedSecrets string
 	ignoreFields                   []string
 	prune                          bool
@@ -28,8 +28,8 @@ func newDiffCommand() *cobra.Command {
 	var o diffOptions
 	cmd := &cobra.Command{
 		Use:   "diff [DIR]",
-		Short: "Show what a commit of the work tree would change in the cluster",
-		Long: `Show what a commit of the work tree would change in the cluster.
+		Short: "Show what the work tree, or a commit, would change in the cluster",
+		Long: `Show what the work tree, or a commit, would change in the cluster.
 
 DIR is rendered without any key, and so is the commit that the agent has applied, which
 must be in this clone. The plan is the agent's own: what is created, adopted (it is in
@@ -46,7 +46,8 @@ for that; and to read the agent's inventory (Secrets of --namespace), without wh
 
 Exit codes: 0 no difference, 1 a difference, 2 an error, 3 not authorised.`,
 		Example: `  seal diff --sync shop -n team          # the path of the Sync, in this clone
-  seal diff apps --name shop            # what agent sync --name shop applies`,
+  seal diff apps --name shop            # what agent sync --name shop applies
+  seal diff --sync shop --commit v1.2.0 # what a rollback would do`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.run(cmd, args)
@@ -60,6 +61,7 @@ Exit codes: 0 no difference, 1 a difference, 2 an error, 3 not authorised.`,
 	f.StringVarP(&o.targetNamespace, "target-namespace", "n", "", "namespace for objects that name none, as the agent has it (default \"default\"); with --sync, the namespace of the Sync (default: the one of the kubeconfig's context)")
 	f.StringVar(&o.sealedSecrets, "sealed-secrets", string(decrypt.Unseal), "SealedSecret objects, as the agent has it: Unseal or PassThrough")
 	f.StringArrayVar(&o.ignoreFields, "ignore-fields", nil, "fields that others may take over, as the agent has it (may be repeated)")
+	f.StringVar(&o.commit, "commit", "", "look at this commit of the clone, by hash, branch or tag, and not at the work tree")
 	f.BoolVar(&o.prune, "prune", true, "show what would be pruned, too")
 	f.StringVar(&o.pruneLimit, "prune-limit", "", "limit of prunes, as the agent has it")
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "longest time that it may take")
@@ -83,6 +85,11 @@ func (o diffOptions) run(cmd *cobra.Command, args []string) error {
 	}
 	if len(args) == 0 && terms.of != nil {
 		work.folder = terms.folder
+	}
+	if o.commit != "" {
+		if work, err = work.at(ctx, o.commit); err != nil {
+			return err
+		}
 	}
 	cfg, err := o.config()
 	if err != nil {

@@ -44,7 +44,7 @@ func (w work) renders(ctx context.Context, inv apply.Inventory, policy decrypt.S
 		}
 		commit, err := w.commit(ctx, inv.Commit)
 		if err != nil {
-			return now, before, err
+			return now, before, hint(fmt.Errorf("what the agent has applied: %w", err), "if this clone does not have it, run git fetch")
 		}
 		if old, err = w.build(ctx, commit.Tree); err != nil {
 			return now, before, fmt.Errorf("commit %s, which the agent has applied: %w", inv.Commit, err)
@@ -67,6 +67,24 @@ func (w work) build(ctx context.Context, tree fs.FS) ([]*unstructured.Unstructur
 	return objects, err
 }
 
+// at is the same folder in a commit of the clone.
+func (w work) at(ctx context.Context, revision string) (work, error) {
+	clone, err := source.OpenClone(w.root)
+	if err != nil {
+		return w, fmt.Errorf("--commit: %w", err)
+	}
+	hash, err := clone.Resolve(revision)
+	if err != nil {
+		return w, fmt.Errorf("--commit: %w", err)
+	}
+	commit, err := w.commit(ctx, hash)
+	if err != nil {
+		return w, fmt.Errorf("--commit %s: %w", revision, err)
+	}
+	w.tree = commit.Tree
+	return w, nil
+}
+
 // sameFolder compares the folder with the one that the agent applies.
 func (w work) sameFolder(of string) error {
 	i := strings.LastIndex(of, "//")
@@ -86,7 +104,7 @@ func (w work) commit(ctx context.Context, hash string) (*source.Commit, error) {
 	}
 	commit, _, err := src.Fetch(ctx)
 	if err != nil {
-		return nil, hint(fmt.Errorf("commit %s, which the agent has applied, could not be read: %w", hash, err), "if this clone does not have it, run git fetch")
+		return nil, fmt.Errorf("commit %s could not be read: %w", hash, err)
 	}
 	return commit, nil
 }

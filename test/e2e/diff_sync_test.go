@@ -7,6 +7,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/gitseal/gitseal/test/harness"
 )
 
 // A Sync says itself what `seal diff` needs to know. Who may not read the agent's
@@ -68,12 +70,27 @@ func TestDiffOfASync(t *testing.T) {
 	}
 	says("a tenant", out, []string{at("change", "a", "changed in git"), want[1], want[2]})
 
+	out, _, code = diff("--commit", "HEAD")
+	if code != 1 {
+		t.Errorf("the commit that is applied: exit code %d", code)
+	}
+	says("one who asks for the applied commit", out, []string{want[0]})
+	next := e.repo.Commit("second")
+	e.repo.Remove("apps/a.yaml")
+	for _, revision := range []string{"HEAD", next[:10], harness.MainBranch} {
+		if out, _, _ = diff("--commit", revision); strings.Contains(out, "prune ConfigMap/"+e.app+"/a") {
+			t.Errorf("%s: it looks at the work tree", revision)
+		}
+		says(revision, out, want)
+	}
+
 	for name, c := range map[string]struct {
 		args []string
 		code int
 		want string
 	}{
 		"no such Sync":       {[]string{"diff", "--sync", "shopp", "-n", e.app}, 2, "did you mean shop?"},
+		"no such commit":     {[]string{"diff", "--sync", "shop", "-n", e.app, "--namespace", e.system, "--commit", "v9"}, 2, `--commit: revision "v9"`},
 		"another folder":     {[]string{"diff", ".", "--sync", "shop", "-n", e.app, "--namespace", e.system}, 2, "applies the folder apps"},
 		"flags of the other": {[]string{"diff", "--sync", "shop", "--prune-limit", "3"}, 2, "[prune-limit sync]"},
 	} {

@@ -60,8 +60,8 @@ func makeImage(t *testing.T) (root, image string) {
 		}
 		start := time.Now()
 		const name = "localhost/gitseal/agent"
-		runMake(t, made.root, "image", "sbom", "BUILDER="+builder, "IMAGE="+name)
 		version := strings.TrimSpace(runMake(t, made.root, "--eval", "print-version: ; @echo '$(VERSION)'", "print-version"))
+		runMake(t, made.root, "image", "sbom", "BUILDER="+builder, "IMAGE="+name, "VERSION="+version)
 		push := exec.CommandContext(t.Context(), builder, "push", name+":"+version, "oci:"+filepath.Join(made.folder, "image"))
 		if out, err := push.CombinedOutput(); err != nil {
 			t.Fatalf("buildah push: %v\n%s", err, out)
