@@ -28,12 +28,15 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "folder with the program agent")
 	flag.IntVar(&o.wholeBuild, "whole-build", 10_000, "leave the kustomize build of the whole tree out of the raw floor above so many objects: it takes quadratic time")
 	flag.StringVar(&o.json, "json", "", "file for the measured rows, in which a run replaces the one of as many objects")
-	part := flag.String("part", "all", "decryption, which needs no cluster; cluster, which is one tree; syncs, which is a controller with many; or all")
+	part := flag.String("part", "all", "decryption, which needs no cluster; cluster, which is one tree; syncs, which is a controller with many; rotation, of a tree of files; or all")
 	syncs := flag.Int("syncs", 100, "how many Syncs of ten objects the part syncs has")
 	flag.Parse()
 	err := measure(ctx, o, sizes, *part)
 	if err == nil && (*part == "all" || *part == "syncs") {
 		err = runSyncs(ctx, o, *syncs)
+	}
+	if err == nil && (*part == "all" || *part == "rotation") {
+		err = rotation(ctx, o)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -44,10 +47,10 @@ func main() {
 func measure(ctx context.Context, o options, sizes []int, part string) error {
 	switch part {
 	case "all", "decryption", "cluster":
-	case "syncs":
+	case "syncs", "rotation":
 		return nil
 	default:
-		return fmt.Errorf("-part: %q is not all, decryption, cluster or syncs", part)
+		return fmt.Errorf("-part: %q is not all, decryption, cluster, syncs or rotation", part)
 	}
 	if part != "cluster" {
 		if err := opening(ctx); err != nil {

@@ -111,13 +111,9 @@ func ParseCertificateKey(certPEM []byte, keyPEM Secret) (CertificateKey, error) 
 	if block == nil {
 		return CertificateKey{}, errors.New("no PEM private key found")
 	}
-	priv, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	priv, err := parseRSAKey(block.Bytes)
 	if err != nil {
-		k, err8 := x509.ParsePKCS8PrivateKey(block.Bytes)
-		var ok bool
-		if priv, ok = k.(*rsa.PrivateKey); err8 != nil || !ok {
-			return CertificateKey{}, errors.New("not an RSA private key in PKCS #1 or PKCS #8 form")
-		}
+		return CertificateKey{}, err
 	}
 	if !priv.PublicKey.Equal(cert.pub) {
 		return CertificateKey{}, errors.New("the private key does not belong to the certificate")

@@ -215,3 +215,31 @@ func FuzzOpenValue(f *testing.F) {
 	})
 	c.Reached("opened", string(ValueEncoding), string(ValueScope), string(ValuePlace), string(ValueAltered), string(ValueNoKey))
 }
+
+func FuzzParseCertificateKeys(f *testing.F) {
+	c := corpus.Of(f)
+	cert, key := testdata(f, "keys/tls.crt"), testdata(f, "keys/tls.key")
+	secret := []byte("kind: Secret\ndata:\n  tls.crt: " + base64.StdEncoding.EncodeToString(cert) + "\n  tls.key: " + base64.StdEncoding.EncodeToString(key) + "\n")
+	f.Add(slices.Concat(cert, key))
+	f.Add(key)
+	f.Add(secret)
+	f.Add([]byte("kind: List\nitems:\n- " + strings.ReplaceAll(string(secret), "\n", "\n  ")))
+	want := fixedCertificateKey(f).Certificate().Fingerprint()
+	f.Fuzz(func(t *testing.T, file []byte) {
+		keys, err := ParseCertificateKeys(NewSecret(bytes.Clone(file)))
+		if (err == nil) != (len(keys) > 0) {
+			t.Fatalf("%d keys and %v", len(keys), err)
+		}
+		if err != nil {
+			c.Saw("an error")
+			hides(t, err, keyCanary)
+			return
+		}
+		for _, k := range keys {
+			if k.Certificate().Fingerprint() == want {
+				c.Saw("the key")
+			}
+		}
+	})
+	c.Reached("an error", "the key")
+}

@@ -99,19 +99,28 @@ func (localKeys) Encrypt(_ context.Context, req *keyservice.EncryptRequest) (*ke
 	if err != nil {
 		return nil, err
 	}
-	var buf bytes.Buffer
-	aw := armor.NewWriter(&buf)
-	w, err := age.Encrypt(aw, rec.age)
+	wrapped, err := wrapAge(rec, req.Plaintext)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(req.Plaintext); err != nil {
+	return &keyservice.EncryptResponse{Ciphertext: wrapped}, nil
+}
+
+// wrapAge seals a data key to one recipient.
+func wrapAge(to Recipient, key []byte) ([]byte, error) {
+	var buf bytes.Buffer
+	aw := armor.NewWriter(&buf)
+	w, err := age.Encrypt(aw, to.age)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(key); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(w.Close(), aw.Close()); err != nil {
 		return nil, err
 	}
-	return &keyservice.EncryptResponse{Ciphertext: buf.Bytes()}, nil
+	return buf.Bytes(), nil
 }
 
 func (s localKeys) clients() []keyservice.KeyServiceClient {
@@ -142,6 +151,25 @@ func wantedKeys(m sops.Metadata) (names []string, supported bool) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), supported
+}
+
+// listedKeys names every key of the groups in full: an age recipient as it is,
+// others by their kind.
+func listedKeys(groups []sops.KeyGroup) []string {
+	var out []string
+	for _, group := range groups {
+		for _, k := range group {
+			switch k := k.(type) {
+			case *sopsage.MasterKey:
+				out = append(out, k.Recipient)
+			case *pgp.MasterKey:
+				out = append(out, "pgp "+k.Fingerprint)
+			default:
+				out = append(out, k.TypeToIdentifier()+" "+k.ToString())
+			}
+		}
+	}
+	return out
 }
 
 // groupsNeeded is how many key groups of a file must be held: the threshold of

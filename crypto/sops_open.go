@@ -89,7 +89,7 @@ func OpenSOPS(req OpenRequest) (f *SOPSFile, err error) {
 	for _, u := range units {
 		if !u.sealed {
 			f.units = append(f.units, openUnit{raw: u.raw})
-		} else if err := f.open(u, req); err != nil {
+		} else if _, err := f.open(u, req, &pathCipher{Cipher: aes.NewCipher()}); err != nil {
 			return nil, err
 		}
 	}
@@ -115,40 +115,39 @@ func (f *SOPSFile) Plain() (Secret, error) {
 	return NewSecret(joinDocuments(parts)), nil
 }
 
-// open opens one sealed unit.
-func (f *SOPSFile) open(u unit, req OpenRequest) error {
+// open opens one sealed unit, and returns its data key.
+func (f *SOPSFile) open(u unit, req OpenRequest, cipher *pathCipher) (dataKey []byte, err error) {
 	tree := u.tree
 	var opened []string
-	dataKey, err := tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys, &opened}.clients(), sops.DefaultDecryptionOrder)
+	dataKey, err = tree.Metadata.GetDataKeyWithKeyServices(localKeys{req.Keys, &opened}.clients(), sops.DefaultDecryptionOrder)
 	if err != nil || len(dataKey) != dataKeyBytes {
 		wanted, supported := wantedKeys(tree.Metadata)
-		return &NoKeyError{Groups: groupsNeeded(tree.Metadata), Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
+		return nil, &NoKeyError{Groups: groupsNeeded(tree.Metadata), Wanted: wanted, Held: req.Keys.fingerprints(), Unsupported: !supported && len(wanted) > 0}
 	}
-	cipher := &pathCipher{Cipher: aes.NewCipher()}
 	before, err := snapshot(tree.Branches)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, b := range tree.Branches {
 		f.NothingSealed = f.NothingSealed && !sealsComments(b)
 	}
 	mac, err := tree.Decrypt(dataKey, cipher)
 	if err != nil {
-		return &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}
+		return nil, &ValueError{Path: strings.ReplaceAll(strings.TrimSuffix(cipher.failedAt, ":"), ":", ".")}
 	}
 	err = checkMAC(tree.Metadata, cipher, dataKey, mac)
 	if err != nil {
 		if req.MAC != MACWarn {
-			return err
+			return nil, err
 		}
 		f.Unverified = err
 	}
 	o := openUnit{opened: opened, sealed: map[string]int{}, full: tree.Branches, authentic: err == nil && !tree.Metadata.MACOnlyEncrypted}
 	if err := f.collect(&o, before); err != nil {
-		return err
+		return nil, err
 	}
 	f.units = append(f.units, o)
-	return nil
+	return dataKey, nil
 }
 
 func checkMAC(m sops.Metadata, cipher sops.Cipher, dataKey []byte, got string) error {
@@ -458,6 +457,14 @@ func dropKeys(b sops.TreeBranch, path []string) sops.TreeBranch {
 type pathCipher struct {
 	aes.Cipher
 	failedAt string
+	// opened is what was opened, by its ciphertext; nil where nobody asks.
+	opened map[string]openedText
+}
+
+// openedText is plaintext, and what was authenticated with it.
+type openedText struct {
+	plain any
+	with  string
 }
 
 func (c *pathCipher) Decrypt(ciphertext string, key []byte, additionalData string) (any, error) {
@@ -465,6 +472,9 @@ func (c *pathCipher) Decrypt(ciphertext string, key []byte, additionalData strin
 	if err != nil {
 		c.failedAt = additionalData
 		return nil, errors.New("value does not open")
+	}
+	if c.opened != nil && ciphertext != "" {
+		c.opened[ciphertext] = openedText{plain: v, with: additionalData}
 	}
 	return v, nil
 }

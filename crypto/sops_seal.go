@@ -31,16 +31,9 @@ var ErrNoRule = errors.New("no creation rule matches")
 // stock sops does. It lets the sops library read that file, which offers no
 // other way in. Keys other than native age recipients are refused by name.
 func CreationRule(configPath, file string) (Rule, error) {
-	silenceSOPS()
-	c, err := config.LoadCreationRuleForFile(configPath, file, nil)
+	c, err := loadRule(configPath, file)
 	if err != nil {
-		if strings.Contains(err.Error(), "no matching creation rules found") {
-			return Rule{}, ErrNoRule
-		}
 		return Rule{}, err
-	}
-	if c == nil {
-		return Rule{}, ErrNoRule
 	}
 	if len(c.KeyGroups) != 1 {
 		return Rule{}, fmt.Errorf("%d key groups; exactly one is supported for sealing", len(c.KeyGroups))
@@ -63,6 +56,31 @@ func CreationRule(configPath, file string) (Rule, error) {
 		r.Recipients = append(r.Recipients, rec)
 	}
 	return r, nil
+}
+
+// RuleRecipients names the keys of the rule for a file, of whatever kind: age
+// recipients as they are, others by their kind and name.
+func RuleRecipients(configPath, file string) ([]string, error) {
+	c, err := loadRule(configPath, file)
+	if err != nil {
+		return nil, err
+	}
+	return listedKeys(c.KeyGroups), nil
+}
+
+func loadRule(configPath, file string) (*config.Config, error) {
+	silenceSOPS()
+	c, err := config.LoadCreationRuleForFile(configPath, file, nil)
+	if err != nil {
+		if strings.Contains(err.Error(), "no matching creation rules found") {
+			return nil, ErrNoRule
+		}
+		return nil, err
+	}
+	if c == nil {
+		return nil, ErrNoRule
+	}
+	return c, nil
 }
 
 // SealRequest is what SealSOPS works on.

@@ -17,6 +17,9 @@ type unit struct {
 	raw    []byte
 	sealed bool
 	tree   sops.Tree // where sealed
+	line   int       // where it begins, counted from 1
+	// documents are those of splitDocuments that it consists of; nil: all.
+	documents []int
 }
 
 // loadUnits parses a file that may be sealed. It reports ErrNotSOPS for one
@@ -62,7 +65,7 @@ func oneUnit(file []byte, format Format) ([]unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []unit{{raw: file, sealed: true, tree: tree}}, nil
+	return []unit{{raw: file, sealed: true, tree: tree, line: 1}}, nil
 }
 
 func allAlike(docs []yamlDocument) bool {
@@ -78,7 +81,7 @@ func severalUnits(file []byte) ([]unit, error) {
 	var out []unit
 	var last *yaml.Node
 	line := 0
-	for _, chunk := range splitDocuments(file) {
+	for i, chunk := range splitDocuments(file) {
 		docs, err := scanYAML(chunk)
 		var fe *FormatError
 		if errors.As(err, &fe) && fe.Line > 0 {
@@ -87,6 +90,7 @@ func severalUnits(file []byte) ([]unit, error) {
 		if err != nil {
 			return nil, err
 		}
+		first := line + 1
 		line += bytes.Count(chunk, []byte("\n"))
 		if len(docs) == 0 || len(docs) == 1 && docs[0].empty {
 			continue
@@ -97,8 +101,9 @@ func severalUnits(file []byte) ([]unit, error) {
 		meta := docs[0].sops
 		if n := len(out); n > 0 && sameNode(meta, last) {
 			out[n-1].raw = slices.Concat(out[n-1].raw, chunk)
+			out[n-1].documents = append(out[n-1].documents, i)
 		} else {
-			out = append(out, unit{raw: chunk, sealed: meta != nil})
+			out = append(out, unit{raw: chunk, sealed: meta != nil, line: first, documents: []int{i}})
 		}
 		last = meta
 	}

@@ -18,6 +18,18 @@ func testCertificateKey(t testing.TB) CertificateKey {
 	return k
 }
 
+var secondKey = sync.OnceValues(func() (CertificateKey, error) { return GenerateCertificateKey(time.Now()) })
+
+// otherCertificateKey is a second one.
+func otherCertificateKey(t testing.TB) CertificateKey {
+	t.Helper()
+	k, err := secondKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func testIdentity(t testing.TB) Identity {
 	t.Helper()
 	id, err := GenerateIdentity()

@@ -24,7 +24,7 @@ const (
 	exitOK           = 0
 	exitFindings     = 1 // a difference, or something found
 	exitError        = 2 // usage, or an error
-	exitUnauthorised = 3 // no right
+	exitUnauthorised = 3 // no right, or no key that opens something
 	exitTimeout      = 4
 )
 
@@ -68,10 +68,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintln(stderr, "hint:", h.hint)
 	}
 	var f *findings
+	var k *noKeyError
 	switch {
 	case errors.As(err, &f):
 		return exitFindings
-	case forbidden(err):
+	case forbidden(err), errors.As(err, &k):
 		return exitUnauthorised
 	case errors.Is(err, context.DeadlineExceeded) || apierrors.IsTimeout(err):
 		return exitTimeout
@@ -99,15 +100,15 @@ Only the agent in the cluster can open them. No command talks to a cluster but
 'install', 'keys fetch', 'diff', and those about Syncs: 'get', 'status',
 'reconcile', 'suspend' and 'resume'.
 
-Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised,
-4 timeout.`,
+Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised, or no
+key that opens a file, 4 timeout.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version.Get().Version,
 	}
 	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"})
 	keys.AddCommand(newKeysFetchCommand())
-	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newBuildCommand(), newDiffCommand(), newInstallCommand(),
+	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newRotateCommand(), newBuildCommand(), newDiffCommand(), newInstallCommand(),
 		newGetCommand(), newStatusCommand(), newReconcileCommand(), newSuspendCommand(), newResumeCommand(), version.NewCommand())
 	return root
 }

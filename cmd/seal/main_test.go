@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,18 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	previous, err := crypto.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := crypto.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	previousKey, err := crypto.GenerateCertificateKey(time.Now().Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -76,6 +89,18 @@ func TestScripts(t *testing.T) {
 			e.Setenv("KUBECONFIG", e.WorkDir+"/no/such/kubeconfig")
 			if err := os.MkdirAll(e.WorkDir+"/.git", 0o755); err != nil { // the root of a work tree
 				return err
+			}
+			// What was sealed to before the keys were rotated.
+			e.Setenv("OLD_IDENTITY", string(previous.Text().Reveal()))
+			e.Setenv("OLD_RECIPIENT", previous.Recipient().String())
+			e.Setenv("OTHER_RECIPIENT", other.Recipient().String())
+			for name, content := range map[string][]byte{
+				"old.agekey": previous.Text().Reveal(), "old.pem": previousKey.Certificate().PEM(),
+				"old.key": slices.Concat(previousKey.Certificate().PEM(), previousKey.PEM().Reveal()),
+			} {
+				if err := os.WriteFile(e.WorkDir+"/"+name, content, 0o600); err != nil {
+					return err
+				}
 			}
 			if err := os.WriteFile(e.WorkDir+"/expired.pem", old.Certificate().PEM(), 0o644); err != nil {
 				return err

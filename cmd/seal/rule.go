@@ -37,25 +37,49 @@ func (r ruleFlags) rule(path string, objects bool) (crypto.Rule, error) {
 		}
 		return rule, nil
 	}
-	abs, err := filepath.Abs(path)
+	config, abs, err := r.files(path)
 	if err != nil {
-		return crypto.Rule{}, err
-	}
-	config := r.config
-	if config == "" {
-		if config, err = findUp(filepath.Dir(abs), ".sops.yaml"); err != nil {
-			return crypto.Rule{}, hint(fmt.Errorf("no .sops.yaml in the folder of %s or above it", path), "run `seal keys fetch` in the repository, or name recipients with --age")
-		}
-	}
-	if config, err = filepath.Abs(config); err != nil {
 		return crypto.Rule{}, err
 	}
 	rule, err := crypto.CreationRule(config, abs)
+	return rule, ruleError(err, config, path)
+}
+
+// recipients names the keys of the rule for a file, also those that nothing can be
+// sealed to here.
+func (r ruleFlags) recipients(path string) ([]string, error) {
+	if len(r.age) > 0 {
+		return r.age, nil
+	}
+	config, abs, err := r.files(path)
+	if err != nil {
+		return nil, err
+	}
+	names, err := crypto.RuleRecipients(config, abs)
+	return names, ruleError(err, config, path)
+}
+
+func ruleError(err error, config, path string) error {
 	if errors.Is(err, crypto.ErrNoRule) {
-		return rule, hint(fmt.Errorf("%s: no creation rule matches %s", config, path), "add a rule with a path_regex for it, or run `seal keys fetch`")
+		return hint(fmt.Errorf("%s: %w %s", config, err, path), "add a rule with a path_regex for it, or run `seal keys fetch`")
 	}
 	if err != nil {
-		return rule, fmt.Errorf("%s: %w", config, err)
+		return fmt.Errorf("%s: %w", config, err)
 	}
-	return rule, nil
+	return nil
+}
+
+// files are the configuration for a file, and the file, with their folders.
+func (r ruleFlags) files(path string) (config, abs string, err error) {
+	if abs, err = filepath.Abs(path); err != nil {
+		return "", "", err
+	}
+	config = r.config
+	if config == "" {
+		if config, err = findUp(filepath.Dir(abs), ".sops.yaml"); err != nil {
+			return "", "", hint(fmt.Errorf("no .sops.yaml in the folder of %s or above it", path), "run `seal keys fetch` in the repository, or name recipients with --age")
+		}
+	}
+	config, err = filepath.Abs(config)
+	return config, abs, err
 }

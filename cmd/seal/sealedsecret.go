@@ -21,12 +21,13 @@ func (c *certFlag) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.file, "seal-cert", "", "certificate to seal to (default: $SEALED_SECRETS_CERT, or the nearest "+certPath+")")
 }
 
-func (c certFlag) load() (crypto.Certificate, error) {
+// load reads the certificate; the nearest one is looked for from a folder upwards.
+func (c certFlag) load(from string) (crypto.Certificate, error) {
 	file := orElse(c.file, os.Getenv("SEALED_SECRETS_CERT"))
 	if file == "" {
 		var err error
-		if file, err = findUp(".", certPath); err != nil {
-			return crypto.Certificate{}, hint(fmt.Errorf("no %s in this folder or above it", certPath), "run `seal keys fetch` in the repository, or name a certificate with --cert")
+		if file, err = findUp(from, certPath); err != nil {
+			return crypto.Certificate{}, hint(fmt.Errorf("no %s in %s or above it", certPath, thisFolder(from)), "run `seal keys fetch` in the repository, or name a certificate by a flag")
 		}
 	}
 	if strings.Contains(file, "://") {
@@ -137,7 +138,7 @@ func (o sealedSecretOptions) seal(cmd *cobra.Command, plain crypto.Secret, now t
 	if err != nil {
 		return err
 	}
-	cert, err := o.cert.load()
+	cert, err := o.cert.load(".")
 	if err != nil {
 		return err
 	}
@@ -172,4 +173,11 @@ func (o sealedSecretOptions) outputFor() string {
 		return "json"
 	}
 	return o.output
+}
+
+func thisFolder(name string) string {
+	if name == "." {
+		return "this folder"
+	}
+	return name
 }
