@@ -129,7 +129,7 @@ func (f *fleet) start(ctx context.Context) error {
 		return err
 	}
 	f.agent = exec.Command(filepath.Join(f.bin, "agent"), "--kubeconfig", f.cp.Kubeconfig, "--allow-git-cidr", "127.0.0.0/8",
-		"--metrics-bind-address", "0", "--health-probe-bind-address", "0", "--audit-log=false")
+		"--metrics-bind-address", "0", "--kubeseal-bind-address", "0", "--health-probe-bind-address", "0", "--audit-log=false")
 	f.agent.Stderr = f.log
 	if err := f.agent.Start(); err != nil {
 		f.agent = nil

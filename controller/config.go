@@ -19,6 +19,22 @@ type Config struct {
 	Concurrent        int             // passes at once that do something
 	Ready             <-chan struct{} // closed when the agent's keys are there; nil where they are
 	Audit             time.Duration
+	Kubeseal          Kubeseal
+}
+
+// Kubeseal is what is served to kubeseal.
+type Kubeseal struct {
+	Address   string   // "" for nothing
+	Endpoints []string // besides the certificate: VerifyEndpoint, RotateEndpoint
+}
+
+func (k Kubeseal) validate() error {
+	for _, e := range k.Endpoints {
+		if e != VerifyEndpoint && e != RotateEndpoint {
+			return fmt.Errorf("endpoint %q for kubeseal is not %s or %s", e, VerifyEndpoint, RotateEndpoint)
+		}
+	}
+	return nil
 }
 
 // tenantLimits bound what a tenant's git server can make the agent keep, which it shares
@@ -43,6 +59,6 @@ func (c Config) Validate() error {
 	if c.RepositoryBytes < 0 {
 		errs = append(errs, errors.New("the limit of a repository is negative"))
 	}
-	errs = append(errs, c.Floor.Validate())
+	errs = append(errs, c.Floor.Validate(), c.Kubeseal.validate())
 	return errors.Join(errs...)
 }

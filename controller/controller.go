@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -66,6 +67,9 @@ func New(cfg Config, mgr manager.Manager, cluster *apply.Cluster, log *slog.Logg
 	c.keys = &sharedKeys{store: keys.Store{Client: cluster.Client(), Namespace: cfg.Namespace, Now: time.Now}}
 	c.statuses = newStatuses(c.client, log)
 	if err := mgr.Add(c); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(c.addResealer(mgr), c.addKubeseal(mgr)); err != nil {
 		return nil, err
 	}
 	return c, ctrl.NewControllerManagedBy(mgr).For(&v1alpha1.Sync{}).Named("sync").

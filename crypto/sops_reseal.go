@@ -26,7 +26,10 @@ type ResealRequest struct {
 	// KeepDataKey seals the old data key to the recipients and leaves the values as
 	// they are. Whoever held the data key still opens the file.
 	KeepDataKey bool
-	Now         time.Time // goes into the file as lastmodified
+	// Keep says, with KeepDataKey, which of the age recipients that the unit lists keep
+	// what it holds for them, unread: nothing is sealed to them. nil for none.
+	Keep func(listed string) bool
+	Now  time.Time // goes into the file as lastmodified
 }
 
 // ResealResult is a file that was sealed anew.
@@ -175,6 +178,9 @@ func (req ResealRequest) keptKeys(group sops.KeyGroup) (sops.KeyGroup, error) {
 	for _, k := range group {
 		switch k := k.(type) {
 		case *sopsage.MasterKey:
+			if req.KeepDataKey && req.Keep != nil && req.Keep(k.Recipient) {
+				kept = append(kept, k)
+			}
 			continue
 		case *pgp.MasterKey:
 			if req.KeepDataKey {

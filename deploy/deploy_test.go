@@ -69,8 +69,8 @@ func TestInstallYAMLIsWhatIsRendered(t *testing.T) {
 func TestRender(t *testing.T) {
 	t.Parallel()
 	own := func(ns string) []string {
-		return []string{"Namespace/" + ns, "CustomResourceDefinition/syncs.gitseal.io", "ServiceAccount " + ns + "/gitseal-agent", "Role " + ns + "/gitseal-agent", "RoleBinding " + ns + "/gitseal-agent",
-			"Role " + ns + "/gitseal-keys-reader", "RoleBinding " + ns + "/gitseal-keys-reader", "Deployment " + ns + "/gitseal-agent", "Service " + ns + "/gitseal-agent", "NetworkPolicy " + ns + "/gitseal-agent"}
+		return []string{"Namespace/" + ns, "CustomResourceDefinition/syncs.gitseal.io", "CustomResourceDefinition/reseals.gitseal.io", "ServiceAccount " + ns + "/gitseal-agent", "Role " + ns + "/gitseal-agent", "RoleBinding " + ns + "/gitseal-agent",
+			"Role " + ns + "/gitseal-keys-reader", "RoleBinding " + ns + "/gitseal-keys-reader", "Role " + ns + "/gitseal-resealer", "Deployment " + ns + "/gitseal-agent", "Service " + ns + "/gitseal-agent", "Service " + ns + "/gitseal-kubeseal", "NetworkPolicy " + ns + "/gitseal-agent"}
 	}
 	watch := func(ns string) []string {
 		return []string{"Role " + ns + "/gitseal-agent-watch", "RoleBinding " + ns + "/gitseal-agent-watch"}

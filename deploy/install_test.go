@@ -95,7 +95,7 @@ func TestADryRunStoresNothing(t *testing.T) {
 	if err := deploy.Install(t.Context(), cfg, objects, deploy.DryRun, func(_ *unstructured.Unstructured, o deploy.Outcome) { outcomes[o]++ }); err != nil {
 		t.Fatal(err)
 	}
-	if outcomes[deploy.Checked] != 2 || outcomes[deploy.NotAsked] != len(objects)-2 {
+	if outcomes[deploy.Checked] != 3 || outcomes[deploy.NotAsked] != len(objects)-3 {
 		t.Errorf("got %v", outcomes)
 	}
 	c, err := kubernetes.NewForConfig(cfg)
@@ -133,7 +133,7 @@ func TestTheAgentKeepsItselfFromGit(t *testing.T) {
 	w.repo.Commit("gitseal")
 
 	out := kubectl(t, w.cp, "apply", "--server-side", "-f", "install.yaml")
-	if n := strings.Count(out, "serverside-applied"); n != 14 {
+	if n := strings.Count(out, "serverside-applied"); n != 17 {
 		t.Errorf("%d objects:\n%s", n, out)
 	}
 	kubectl(t, w.cp, "wait", "--for=condition=Established", "crd/syncs.gitseal.io")
@@ -144,7 +144,7 @@ func TestTheAgentKeepsItselfFromGit(t *testing.T) {
 		s.Spec.AllowProtected, s.Spec.DeletionPolicy = true, "Orphan"
 	})
 	status := w.ready(self).Status
-	if h := status.History[0]; h.Created != 0 || h.Adopted != 16 || status.Objects.Total != 16 {
+	if h := status.History[0]; h.Created != 0 || h.Adopted != 19 || status.Objects.Total != 19 {
 		t.Errorf("%+v of %d objects", h, status.Objects.Total)
 	}
 
@@ -182,7 +182,7 @@ func TestTheAgentKeepsItselfFromGit(t *testing.T) {
 		t.Fatal(err)
 	}
 	less := string(base)
-	for _, r := range []string{"- namespace.yaml\n", "- crds/gitseal.io_syncs.yaml\n", "- deployment.yaml\n"} {
+	for _, r := range []string{"- namespace.yaml\n", "- crds/gitseal.io_syncs.yaml\n", "- crds/gitseal.io_reseals.yaml\n", "- deployment.yaml\n"} {
 		if !strings.Contains(less, r) {
 			t.Fatalf("the base has no %q", r)
 		}

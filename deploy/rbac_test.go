@@ -10,12 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/deploy"
@@ -44,6 +47,12 @@ var reasons = map[string]string{
 	"list configmaps/gitseal-keys":                                   "as below: where the API server does not stream lists, a watch begins with one",
 	"watch configmaps/gitseal-keys":                                  "nobody notices that public keys were changed",
 	"get rolebindings.rbac.authorization.k8s.io/gitseal-keys-reader": "the agent warns that public keys may not be readable",
+
+	"get configmaps/gitseal-recipients": "no Reseal is answered: whom else files may be sealed to is not known",
+	"list reseals.gitseal.io":           "as for Syncs",
+	"watch reseals.gitseal.io":          "no Reseal is answered",
+	"delete reseals.gitseal.io":         "Reseals that nobody has deleted stay",
+	"patch reseals/status.gitseal.io":   "no Reseal is answered",
 
 	"list syncs.gitseal.io":         "no Sync is found, where the API server does not stream lists",
 	"watch syncs.gitseal.io":        "changes of Syncs are not seen",
@@ -77,7 +86,7 @@ func rolesOf(t *testing.T, w *world) map[[2]string][]grant {
 	t.Helper()
 	out := map[[2]string][]grant{}
 	for _, o := range w.objects {
-		if k := o.GetKind(); k != "Role" && k != "ClusterRole" || o.GetName() == keys.PublicConfigMap+"-reader" || strings.HasPrefix(o.GetName(), "gitseal-syncs-") {
+		if k := o.GetKind(); k != "Role" && k != "ClusterRole" || o.GetName() == keys.PublicConfigMap+"-reader" || strings.HasPrefix(o.GetName(), "gitseal-syncs-") || o.GetName() == "gitseal-resealer" {
 			continue
 		}
 		var role rbacv1.ClusterRole // a Role has the same rules
@@ -240,6 +249,21 @@ func (w *world) live(team string, since harness.Mark) {
 			err = errors.New("they are not")
 		}
 		return err
+	})
+	w.t.Log("a Reseal, which goes when its time is over")
+	sealed := syncs.Seal(w.t, public.Recipients, syncs.Secret{Namespace: team, Name: "mine", Password: "open sesame"})
+	r := &v1alpha1.Reseal{ObjectMeta: metav1.ObjectMeta{Namespace: w.system, Name: "some"}, Spec: v1alpha1.ResealSpec{Files: []v1alpha1.ResealFile{{Name: "a", Format: "yaml", Content: sealed}}}}
+	w.admin.Make(r)
+	harness.Eventually(w.t, "the Reseal is answered, and goes", func(ctx context.Context) error {
+		err := w.admin.Get(ctx, client.ObjectKeyFromObject(r), r)
+		switch at := r.Status.CompletedAt; {
+		case apierrors.IsNotFound(err):
+			return nil
+		case err == nil && at != nil && time.Since(at.Time) < time.Minute:
+			r.Status.CompletedAt = &metav1.Time{Time: time.Now().Add(-time.Hour)}
+			err = w.admin.Status().Update(ctx, r)
+		}
+		return errors.Join(err, errors.New("it is there"))
 	})
 	w.t.Log("a commit, and drift")
 	w.repo.Write("tenant/c.yaml", syncs.ConfigMap(team, "mine-c", "1"))

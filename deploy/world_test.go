@@ -100,7 +100,7 @@ func (w *world) start(env ...string) (stop func()) {
 		args = append(args, strings.ReplaceAll(a, "$(POD_NAMESPACE)", w.system))
 	}
 	// Where the tests' git servers are, ports that others do not have, and Syncs of this test.
-	args = append(args, "--watch-label-selector=world="+w.system, "--allow-git-cidr=127.0.0.0/8", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0", "--log-level=debug")
+	args = append(args, "--watch-label-selector=world="+w.system, "--allow-git-cidr=127.0.0.0/8", "--metrics-bind-address=127.0.0.1:0", "--kubeseal-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0", "--log-level=debug")
 	cmd := exec.Command(filepath.Join(harness.Programs(w.t), "agent"), args...)
 	home := w.t.TempDir()
 	cmd.Env = append(append(harness.GitEnv(), "HOME="+home, "TMPDIR="+home), env...)

@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "gitseal.io", Version: "v1alpha1"}
 
 // AddToScheme makes the types known to a client.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Sync{}, &SyncList{})
+	s.AddKnownTypes(GroupVersion, &Sync{}, &SyncList{}, &Reseal{}, &ResealList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,11 +17,13 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -52,6 +55,8 @@ type controllerOptions struct {
 	tenantOutside                 string
 	allowGit, denyGit             []string
 	tenantRepository              string
+	kubeseal string
+	kubesealEndpoints []string
 
 	cache cache.Options // what of the cluster's Syncs is looked at
 }
@@ -67,6 +72,8 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.DurationVar(&o.retry, "leader-election-retry-period", leaseRetry, "time between the leader's words, and between looks of the others")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of /metrics; 0 for none")
 	f.StringVar(&o.healthAddress, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
+	f.StringVar(&o.kubeseal, "kubeseal-bind-address", ":8081", "address of what kubeseal asks for: /v1/cert.pem; 0 for none")
+	f.StringSliceVar(&o.kubesealEndpoints, "kubeseal-endpoints", nil, "besides the certificate: verify (kubeseal --validate) and rotate (--re-encrypt), for everybody who reaches that address")
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of profiles (default: none)")
 	f.BoolVar(&o.audit, "audit-log", true, "write a line of JSON to stdout for each object that is changed, and for each failure")
 	o.auditInterval.add(f, "audits of the watches")
@@ -111,6 +118,8 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	if o.cache.DefaultLabelSelector, err = labels.Parse(o.selector); err != nil {
 		errs = append(errs, fmt.Errorf("--watch-label-selector: %w", err))
 	}
+	// Reseals lie beside the keys, and belong to no share of the Syncs.
+	o.cache.ByObject = map[client.Object]cache.ByObject{&v1alpha1.Reseal{}: {Namespaces: map[string]cache.Config{o.namespace: {LabelSelector: labels.Everything()}}}}
 	for _, ns := range o.watchNamespaces {
 		if o.cache.DefaultNamespaces == nil {
 			o.cache.DefaultNamespaces = map[string]cache.Config{}
@@ -133,6 +142,10 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("--tenant-repository-limit: %w", err))
 	}
+	kubeseal := controller.Kubeseal{Address: o.kubeseal, Endpoints: o.kubesealEndpoints}
+	if kubeseal.Address == "0" {
+		kubeseal.Address = ""
+	}
 	floor := controller.Floor{
 		ServiceAccount: o.tenantAccount, MAC: crypto.MACPolicy(o.tenantMAC),
 		Plaintext: decrypt.PlaintextPolicy(o.tenantPlaintext), Outside: decrypt.OutsidePolicy(o.tenantOutside),
@@ -142,7 +155,7 @@ func (o *controllerOptions) config(protectGiven bool) (controller.Config, error)
 	}
 	return controller.Config{
 		Namespace: o.namespace, Floor: floor, Protect: protect, Addresses: addresses, SealedSecretsFrom: o.sealedSecretsFrom,
-		RepositoryBytes: limit.Value(), Concurrent: o.concurrent, Audit: time.Duration(o.auditInterval),
+		RepositoryBytes: limit.Value(), Kubeseal: kubeseal, Concurrent: o.concurrent, Audit: time.Duration(o.auditInterval),
 	}, errors.Join(errs...)
 }
 
@@ -245,14 +258,18 @@ func hasKeys(mgr manager.Manager, ready <-chan struct{}) healthz.Checker {
 	}
 }
 
-// knowsSyncs asks whether the CRD is there. Whatever else is wrong may pass.
+// knowsSyncs asks whether the CRDs are there. Whatever else is wrong may pass.
 func knowsSyncs(ctx context.Context, client kubernetes.Interface) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	path := "/apis/" + v1alpha1.GroupVersion.String()
-	err := client.Discovery().RESTClient().Get().AbsPath(path).Do(ctx).Error()
+	const way = "install the CRDs first (`seal install`, or kubectl apply -f deploy/base/crds); `agent sync` works without them"
+	known := &metav1.APIResourceList{}
+	err := client.Discovery().RESTClient().Get().AbsPath("/apis/" + v1alpha1.GroupVersion.String()).Do(ctx).Into(known)
 	if apierrors.IsNotFound(err) {
-		return errors.New("the cluster does not know Syncs: install the CRD first (`seal install`, or kubectl apply -f deploy/base/crds); `agent sync` works without it")
+		return errors.New("the cluster does not know Syncs: " + way)
+	}
+	if err == nil && !slices.ContainsFunc(known.APIResources, func(r metav1.APIResource) bool { return r.Name == "reseals" }) {
+		return errors.New("the cluster does not know Reseals: " + way)
 	}
 	return nil
 }

@@ -201,7 +201,7 @@ func (s *stage) startAgent() error {
 	defer log.Close()
 	say("%s", dim(fmt.Sprintf("$ agent --namespace %s --watch-namespaces %[1]s", s.namespace)))
 	s.agent = exec.Command(filepath.Join(s.bin, "agent"), "--kubeconfig", s.kubeconfig, "--namespace", s.namespace, "--watch-namespaces", s.namespace,
-		"--metrics-bind-address", "0", "--health-probe-bind-address", "0")
+		"--metrics-bind-address", "0", "--kubeseal-bind-address", "0", "--health-probe-bind-address", "0")
 	s.agent.Stdout, s.agent.Stderr = log, log
 	s.agent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return s.agent.Start()

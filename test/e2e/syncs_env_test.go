@@ -55,7 +55,7 @@ func (e *env) kubectl(stdin string, args ...string) string {
 
 // controllerArgs are the flags of an agent that keeps Syncs, on ports of its own.
 func (e *env) controllerArgs(more ...string) []string {
-	return append([]string{"--kubeconfig", e.cp.Kubeconfig, "--namespace", e.system, "--metrics-bind-address", "0", "--health-probe-bind-address", "0"}, more...)
+	return append([]string{"--kubeconfig", e.cp.Kubeconfig, "--namespace", e.system, "--metrics-bind-address", "0", "--kubeseal-bind-address", "0", "--health-probe-bind-address", "0"}, more...)
 }
 
 // controller runs one for the Syncs of the env's namespaces.

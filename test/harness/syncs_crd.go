@@ -15,18 +15,23 @@ func SyncsResource() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "gitseal.io", Version: "v1alpha1", Resource: "syncs"}
 }
 
-// InstallSyncs installs the CRD of Syncs, as this tree has it, and waits until they can
-// be listed. It may be called again.
+// InstallSyncs installs the CRDs of gitseal, as this tree has them, and waits until Syncs
+// and Reseals can be listed. It may be called again.
 func InstallSyncs(ctx context.Context, config *rest.Config) error {
 	root, err := Root()
 	if err != nil {
 		return err
 	}
-	crd, err := os.ReadFile(filepath.Join(root, "deploy", "base", "crds", "gitseal.io_syncs.yaml"))
-	if err != nil {
-		return err
+	for _, resource := range []schema.GroupVersionResource{SyncsResource(), SyncsResource().GroupVersion().WithResource("reseals")} {
+		crd, err := os.ReadFile(filepath.Join(root, "deploy", "base", "crds", "gitseal.io_"+resource.Resource+".yaml"))
+		if err != nil {
+			return err
+		}
+		if err := InstallCRD(ctx, config, crd, resource); err != nil {
+			return err
+		}
 	}
-	return InstallCRD(ctx, config, crd, SyncsResource())
+	return nil
 }
 
 // InstallSyncs is the same, for a test.

@@ -208,7 +208,7 @@ func TestTheControllerFromTheImage(t *testing.T) {
 		t.Fatalf("flags of the deployment: %q", args)
 	}
 	health := freeAddress(t)
-	args = append(args, "--watch-namespaces="+p.system, "--metrics-bind-address=0", "--health-probe-bind-address="+health)
+	args = append(args, "--watch-namespaces="+p.system, "--metrics-bind-address=0", "--kubeseal-bind-address=0", "--health-probe-bind-address="+health)
 	p.commitConfigMap("by the controller")
 	p.createSync()
 
