@@ -55,8 +55,8 @@ type controllerOptions struct {
 	tenantOutside                 string
 	allowGit, denyGit             []string
 	tenantRepository              string
-	kubeseal string
-	kubesealEndpoints []string
+	kubeseal                      string
+	kubesealEndpoints             []string
 
 	cache cache.Options // what of the cluster's Syncs is looked at
 }

@@ -18,7 +18,7 @@ func replaceFile(path string, before, after []byte, mode fs.FileMode) error {
 	if err := os.Remove(temp); err != nil && !notExist(err) {
 		return err
 	}
-	if err := writeNew(temp, after, mode); err != nil {
+	if err := writeBeside(temp, after, mode); err != nil {
 		_ = os.Remove(temp) // the error above says more
 		return fmt.Errorf("write: %w", err)
 	}
@@ -29,7 +29,7 @@ func replaceFile(path string, before, after []byte, mode fs.FileMode) error {
 	return os.Rename(temp, path)
 }
 
-func writeNew(path string, content []byte, mode fs.FileMode) error {
+func writeBeside(path string, content []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
