@@ -86,6 +86,9 @@ func connect(cfg *rest.Config, shared *Cluster) (*Cluster, error) {
 // Client returns the typed client, for the agent's own objects.
 func (c *Cluster) Client() kubernetes.Interface { return c.client }
 
+// Metadata reads the metadata of objects.
+func (c *Cluster) Metadata() metadata.Interface { return c.metadata }
+
 // kind is where objects of a kind are found.
 type kind struct {
 	resource   schema.GroupVersionResource

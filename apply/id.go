@@ -58,6 +58,12 @@ func (o Owner) label() string {
 	return v
 }
 
+// InventoryLabel is on the Secrets of inventories; its value says whose, as Label does.
+const InventoryLabel = inventoryLabel
+
+// Label is how labels name the owner.
+func (o Owner) Label() string { return o.label() }
+
 // selector finds what carries the label.
 func (o Owner) selector() string { return SyncLabel + "=" + o.label() }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // keysAge is how long keys that were read serve other Syncs: a commit is news to all
-// that follow it at once, and a key that is added or removed counts within two seconds.
+// that follow it at once.
 const keysAge = 2 * time.Second
 
 // sharedKeys reads the agent's own keys once for passes that begin together. Safe for
@@ -33,6 +33,24 @@ func (k *sharedKeys) load(ctx context.Context) (*keys.Ring, error) {
 	}
 	k.ring, k.at = ring, time.Now()
 	return ring, nil
+}
+
+// forget makes the next load read them anew.
+func (k *sharedKeys) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ring = nil
+}
+
+// KeysChanged makes every Sync that is kept begin anew with the keys of now: what could
+// not be opened may be by now, and what was opened may not be any more.
+func (c *Controller) KeysChanged() {
+	c.keys.forget()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.loops {
+		l.anew()
+	}
 }
 
 // syncKeys are the agent's keys, and those that a Sync adds. It implements

@@ -42,7 +42,8 @@ type loop struct {
 	nudged  chan struct{}
 	mu      sync.Mutex
 	git     *follower
-	trigger func()
+	trigger func()   // makes a pass
+	restart func()   // makes one that does everything anew
 	signers []string // of the commit that was let in last
 	asked   string   // the value of reconcile-at that the next pass deals with
 	askedAt time.Time
@@ -141,11 +142,11 @@ func (l *loop) work(ctx context.Context) error {
 		return err
 	}
 	l.mu.Lock()
-	l.git, l.trigger = admitted.git, s.Trigger
+	l.git, l.trigger, l.restart = admitted.git, s.Trigger, s.Again
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()
-		l.git, l.trigger = nil, nil
+		l.git, l.trigger, l.restart = nil, nil, nil
 		l.mu.Unlock()
 	}()
 	s.Run(ctx, func(r reconcile.Report) {
@@ -319,5 +320,16 @@ func (l *loop) again() {
 func (l *loop) wake() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.again()
+}
+
+// anew makes a pass at once that does everything anew, with what is known of git.
+func (l *loop) anew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.restart != nil {
+		l.restart()
+		return
+	}
 	l.again()
 }

@@ -54,6 +54,12 @@ var (
 	appliedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gitseal_applied_total", Help: "Objects that were created, taken over or changed.",
 	}, []string{"namespace", "name"})
+	keyFiles = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "gitseal_key_in_use_files", Help: "Files and SealedSecrets that a key opens, by its public fingerprint.",
+	}, []string{"namespace", "name", "fingerprint"})
+	keyAge    = ofKey(prometheus.Opts{Name: "gitseal_key_age_seconds", Help: "Age of a key generation."})
+	keyExpiry = ofKey(prometheus.Opts{Name: "gitseal_key_expiry_seconds", Help: "Time until the certificate of a key generation ends; it opens after that, too."})
+	keyBackup = ofKey(prometheus.Opts{Name: "gitseal_key_backup_timestamp_seconds", Help: "When a key generation was last backed up; 0 for never."})
 	buildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "gitseal_build_info", Help: "1, with what was built.",
 	}, []string{"version", "commit"})
@@ -63,13 +69,13 @@ var (
 var perSync = []interface {
 	prometheus.Collector
 	DeletePartialMatch(prometheus.Labels) int
-}{reconcileSeconds, reconcileTotal, syncReady, syncSuspended, sourceReady, lastSuccess, objectsTotal, decryptErrors, decryptFailing, driftCorrected, prunedTotal, appliedTotal}
+}{reconcileSeconds, reconcileTotal, syncReady, syncSuspended, sourceReady, lastSuccess, objectsTotal, decryptErrors, decryptFailing, driftCorrected, prunedTotal, appliedTotal, keyFiles}
 
 // RegisterMetrics adds the metrics to those that the manager serves. Once in a process.
 func RegisterMetrics() error {
 	v := version.Get()
 	buildInfo.WithLabelValues(v.Version, v.Commit).Set(1)
-	errs := []error{metrics.Registry.Register(buildInfo)}
+	errs := []error{metrics.Registry.Register(buildInfo), metrics.Registry.Register(keyMetrics{})}
 	for _, c := range perSync {
 		errs = append(errs, metrics.Registry.Register(c))
 	}
@@ -124,6 +130,10 @@ func recordReport(n name, r reconcile.Report, after v1alpha1.SyncStatus) {
 	}
 	if r.Idle {
 		return
+	}
+	keyFiles.DeletePartialMatch(prometheus.Labels{"namespace": n.Namespace, "name": n.Name})
+	for _, k := range after.Keys {
+		keyFiles.WithLabelValues(append(l[:2:2], k.Fingerprint)...).Set(float64(k.Files))
 	}
 	decryptFailing.DeletePartialMatch(prometheus.Labels{"namespace": n.Namespace, "name": n.Name})
 	for _, err := range r.Failures {

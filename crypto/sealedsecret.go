@@ -200,6 +200,24 @@ func fits(keys []CertificateKey, blob []byte, t Target) bool {
 	return false
 }
 
+// OpenedBy is the fingerprint of the key that a value is sealed to, "" where none of these
+// is. The value itself is not opened.
+func OpenedBy(keys []CertificateKey, t Target, text string) string {
+	if len(text) > MaxSealedFile {
+		return ""
+	}
+	blob, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return ""
+	}
+	for i := range keys {
+		if fits(keys[i:i+1], blob, t) {
+			return keys[i].cert.Fingerprint()
+		}
+	}
+	return ""
+}
+
 func heldCerts(keys []CertificateKey) []string {
 	out := make([]string, len(keys))
 	for i, k := range keys {

@@ -18,6 +18,7 @@ type Cache struct {
 	files  map[cacheKey]*cached[*openedFile]
 	values map[cacheKey]*cached[crypto.Secret]
 	outs   map[cacheKey]*cached[map[string]crypto.Secret] // rendered templates
+	sealed map[cacheKey]*cached[string]                   // by which key a value opens
 	opened Opened
 
 	rendering sync.Mutex // one template at a time: their memory adds up
@@ -37,7 +38,7 @@ type cached[T any] struct {
 
 // NewCache returns an empty one.
 func NewCache() *Cache {
-	return &Cache{files: map[cacheKey]*cached[*openedFile]{}, values: map[cacheKey]*cached[crypto.Secret]{}, outs: map[cacheKey]*cached[map[string]crypto.Secret]{}}
+	return &Cache{files: map[cacheKey]*cached[*openedFile]{}, values: map[cacheKey]*cached[crypto.Secret]{}, outs: map[cacheKey]*cached[map[string]crypto.Secret]{}, sealed: map[cacheKey]*cached[string]{}}
 }
 
 // Opened reports what was opened so far.
@@ -55,6 +56,7 @@ func (c *Cache) begin() {
 	sweep(c.files, c.pass)
 	sweep(c.values, c.pass)
 	sweep(c.outs, c.pass)
+	sweep(c.sealed, c.pass)
 }
 
 func sweep[T any](m map[cacheKey]*cached[T], pass int) {

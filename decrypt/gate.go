@@ -50,6 +50,9 @@ type Gated struct {
 	Objects  []Object
 	Refused  []Refusal // in the order of objects
 	Warnings []Refusal // let through all the same
+	// SealedTo counts the SealedSecrets of Objects by the fingerprint of each key that
+	// they need; that of a Masker are the files.
+	SealedTo map[string]int
 }
 
 // Gate checks rendered objects. Nothing of a refused object may be sent, and
@@ -74,6 +77,14 @@ func (m *Masked) Gate(objects []*unstructured.Unstructured) Gated {
 			continue
 		}
 		o.masked, o.outside = m, g.outside
+		if o.sealed != nil {
+			if out.SealedTo == nil {
+				out.SealedTo = map[string]int{}
+			}
+			for _, key := range o.sealed.needs(m) {
+				out.SealedTo[key]++
+			}
+		}
 		out.Objects = append(out.Objects, o)
 	}
 	return out

@@ -207,3 +207,50 @@ func TestInputOfASealedSecretFollowsTheKeys(t *testing.T) {
 		t.Error("another input has the same digest")
 	}
 }
+
+func TestSealedSecretsAreCountedByTheKeysThatTheyNeed(t *testing.T) {
+	t.Parallel()
+	older, newer := certKeyOf(t), must(crypto.GenerateCertificateKey(testTime))(t)
+	a, b := older.Certificate().Fingerprint(), newer.Certificate().Fingerprint()
+	mixed := func(u m) {
+		u["spec"].(m)["encryptedData"].(m)["new"] = sealValue(t, newer, "prod", "db", crypto.Strict, "hunter2canary")
+		u["spec"].(m)["encryptedData"].(m)["too"] = sealValue(t, newer, "prod", "db", crypto.Strict, "hunter2canary")
+	}
+	for name, c := range map[string]struct {
+		certs  []crypto.CertificateKey
+		change func(m)
+		want   map[string]int
+	}{
+		"the only key there is": {[]crypto.CertificateKey{older}, nil, map[string]int{a: 1}},
+		"the older of two":      {[]crypto.CertificateKey{newer, older}, nil, map[string]int{a: 1}},
+		"both":                  {[]crypto.CertificateKey{newer, older}, mixed, map[string]int{a: 1, b: 1}},
+		"the place counts":      {[]crypto.CertificateKey{newer, older}, func(u m) { u["metadata"].(m)["name"] = "moved" }, map[string]int{}},
+		"refused":               {[]crypto.CertificateKey{newer, older}, func(u m) { u["spec"].(m)["encryptedData"] = "x" }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := gateOne(t, sealedSecretOf(t, crypto.Strict, c.change), &fakeKeys{certs: c.certs}, Policy{}).SealedTo
+			if diff := cmp.Diff(got, c.want); diff != "" {
+				t.Errorf("got -, want +:\n%s", diff)
+			}
+		})
+	}
+	t.Log("what was found out is not looked for again, until the key is taken away")
+	cache := NewCache()
+	u := sealedSecretOf(t, crypto.Strict, nil)
+	count := func(certs ...crypto.CertificateKey) map[string]int {
+		return NewMasker(MaskerConfig{Keys: &fakeKeys{certs: certs}, Digester: digesterOf(t), Cache: cache}).Pass().Gate([]*unstructured.Unstructured{u}).SealedTo
+	}
+	third := must(crypto.GenerateCertificateKey(testTime))(t)
+	for _, step := range []struct {
+		certs []crypto.CertificateKey
+		want  map[string]int
+	}{{[]crypto.CertificateKey{newer, older}, map[string]int{a: 1}}, {[]crypto.CertificateKey{third, newer, older}, map[string]int{a: 1}}, {[]crypto.CertificateKey{third, newer}, map[string]int{}}} {
+		if diff := cmp.Diff(count(step.certs...), step.want); diff != "" {
+			t.Errorf("got -, want +:\n%s", diff)
+		}
+		if len(cache.sealed) != 1 {
+			t.Errorf("%d values are known, want one", len(cache.sealed))
+		}
+	}
+}

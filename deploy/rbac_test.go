@@ -37,6 +37,7 @@ var reasons = map[string]string{
 
 	"get secrets/gitseal-token-key": "the key of placeholders is not found: no pass",
 	"list secrets":                  "keys and inventories are not found: no pass",
+	"watch secrets":                 "nobody notices that a key was added, relabelled or removed",
 	"create secrets":                "no keys on a new cluster, no inventory of a new Sync",
 	"update secrets":                "the inventory does not follow: what is new in git is not applied",
 	"delete secrets":                "a deleted Sync does not go",

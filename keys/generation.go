@@ -3,8 +3,10 @@ package keys
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +17,9 @@ import (
 // State is the life of a generation.
 type State string
 
-// The states. Only an active generation is sealed to; retired ones still open.
+// The states. The newest active generation is published and sealed to; older active
+// ones open, and so does one on standby. A retired one opens nothing: its Secret stays,
+// so that it can be taken back. What is deleted is gone.
 const (
 	Standby State = "standby"
 	Active  State = "active"
@@ -24,17 +28,22 @@ const (
 
 // Names and labels of what the agent keeps in its namespace.
 const (
-	StateLabel    = "gitseal.io/key"
-	numberLabel   = "gitseal.io/key-generation"
-	secretPrefix  = "gitseal-key-"
-	identityKey   = "identity.agekey"
-	TokenSecret   = "gitseal-token-key"
-	tokenDataKey  = "token.key"
-	tokenKeyBytes = 32
+	StateLabel = "gitseal.io/key"
+	// BackedUpAnnotation says when the key was last written into a backup, in RFC 3339.
+	BackedUpAnnotation = "gitseal.io/backed-up"
+	// awaitsAnnotation marks a generation that becomes active once it is backed up.
+	awaitsAnnotation = "gitseal.io/awaits-backup"
+	numberLabel      = "gitseal.io/key-generation"
+	secretPrefix     = "gitseal-key-"
+	identityKey      = "identity.agekey"
+	TokenSecret      = "gitseal-token-key"
+	tokenDataKey     = "token.key"
+	tokenKeyBytes    = 32
 
 	PublicConfigMap = "gitseal-keys"
 	RecipientsKey   = "recipients.txt"
 	CertificateKey  = "cert.pem"
+	GenerationsKey  = "generations.json"
 )
 
 // Generation is one age identity and one certificate key.
@@ -43,12 +52,34 @@ type Generation struct {
 	State       State
 	Identity    crypto.Identity
 	Certificate crypto.CertificateKey
+	BackedUp    time.Time // zero for never
+
+	awaits  bool   // it becomes active once it is backed up
+	version string // of the Secret that it was read from
+}
+
+// SecretName is where it is kept.
+func (g Generation) SecretName() string { return secretPrefix + strconv.Itoa(g.Number) }
+
+// newGeneration makes keys.
+func newGeneration(number int, state State, now time.Time) (Generation, error) {
+	g := Generation{Number: number, State: state}
+	var err error
+	if g.Identity, err = crypto.GenerateIdentity(); err != nil {
+		return Generation{}, err
+	}
+	g.Certificate, err = crypto.GenerateCertificateKey(now)
+	return g, err
 }
 
 func (g Generation) secret(namespace string) *corev1.Secret {
+	var annotations map[string]string
+	if g.awaits {
+		annotations = map[string]string{awaitsAnnotation: "true"}
+	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: secretPrefix + strconv.Itoa(g.Number), Namespace: namespace,
+			Name: g.SecretName(), Namespace: namespace, Annotations: annotations,
 			Labels: map[string]string{StateLabel: string(g.State), numberLabel: strconv.Itoa(g.Number)},
 		},
 		Type: corev1.SecretTypeOpaque,
@@ -85,7 +116,12 @@ func parseGeneration(s *corev1.Secret) (Generation, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return Generation{Number: n, State: state, Identity: ids[0], Certificate: cert}, nil
+	// What somebody has written into the annotation by hand, and is no time, counts as nothing.
+	backedUp, _ := time.Parse(time.RFC3339, s.Annotations[BackedUpAnnotation])
+	return Generation{
+		Number: n, State: state, Identity: ids[0], Certificate: cert, BackedUp: backedUp.UTC().Truncate(time.Second),
+		awaits: s.Annotations[awaitsAnnotation] != "", version: s.ResourceVersion,
+	}, nil
 }
 
 // Ring is the set of keys of one moment. It implements decrypt.Keys.
@@ -108,10 +144,32 @@ func (r *Ring) Active() (Generation, error) {
 	return Generation{}, ErrNoActive
 }
 
+// Newest is the highest number of a generation, 0 for none.
+func (r *Ring) Newest() int {
+	n := 0
+	for _, g := range r.Generations {
+		n = max(n, g.Number)
+	}
+	return n
+}
+
+// opening are the generations that open, newest first: all but the retired ones.
+func (r *Ring) opening() []Generation {
+	return slices.DeleteFunc(slices.Clone(r.Generations), func(g Generation) bool { return g.State == Retired })
+}
+
+// same reports whether both hold the same generations in the same states.
+func (r *Ring) same(o *Ring) bool {
+	return slices.EqualFunc(r.Generations, o.Generations, func(a, b Generation) bool {
+		return a.Number == b.Number && a.State == b.State && a.Identity.Recipient().String() == b.Identity.Recipient().String() &&
+			a.Certificate.Certificate().Fingerprint() == b.Certificate.Certificate().Fingerprint()
+	})
+}
+
 // Keyring holds all keys that open SOPS files, those of the agent first.
 func (r *Ring) Keyring() crypto.Keyring {
 	out := crypto.Keyring{PGPKeys: r.foreign.pgp}
-	for _, g := range r.Generations {
+	for _, g := range r.opening() {
 		out.Identities = append(out.Identities, g.Identity)
 	}
 	shared := map[string]bool{} // a tenant who holds the agent's key does not own it
@@ -135,48 +193,8 @@ func (r *Ring) Keyring() crypto.Keyring {
 // then those of sealed-secrets, newest first.
 func (r *Ring) CertificateKeys() []crypto.CertificateKey {
 	var out []crypto.CertificateKey
-	for _, g := range r.Generations {
+	for _, g := range r.opening() {
 		out = append(out, g.Certificate)
 	}
 	return append(out, r.foreign.certificates...)
-}
-
-// Public is what is published.
-type Public struct {
-	Recipients []crypto.Recipient
-	Cert       crypto.Certificate
-}
-
-// Public returns the public half of the active generation.
-func (r *Ring) Public() (Public, error) {
-	g, err := r.Active()
-	if err != nil {
-		return Public{}, err
-	}
-	return Public{Recipients: []crypto.Recipient{g.Identity.Recipient()}, Cert: g.Certificate.Certificate()}, nil
-}
-
-// data is the ConfigMap's content.
-func (p Public) data() map[string]string {
-	var lines strings.Builder
-	for _, r := range p.Recipients {
-		lines.WriteString(r.String() + "\n")
-	}
-	return map[string]string{RecipientsKey: lines.String(), CertificateKey: string(p.Cert.PEM())}
-}
-
-// ParsePublic reads the two texts of the ConfigMap gitseal-keys.
-func ParsePublic(data map[string]string) (Public, error) {
-	rs, err := crypto.ParseRecipients([]byte(data[RecipientsKey]))
-	if err != nil {
-		return Public{}, fmt.Errorf("%s: %w", RecipientsKey, err)
-	}
-	if len(rs) == 0 {
-		return Public{}, fmt.Errorf("%s holds no recipient", RecipientsKey)
-	}
-	cert, err := crypto.ParseCertificate([]byte(data[CertificateKey]))
-	if err != nil {
-		return Public{}, fmt.Errorf("%s: %w", CertificateKey, err)
-	}
-	return Public{Recipients: rs, Cert: cert}, nil
 }

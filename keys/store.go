@@ -50,36 +50,42 @@ func (s Store) Ensure(ctx context.Context) (*Ring, error) {
 	if err := s.ensureNamespace(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.ensureToken(ctx); err != nil {
-		return nil, err
-	}
-	ring, err := s.Load(ctx)
+	there, err := s.generations(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(ring.Generations) > 0 {
-		return ring, nil
+	if len(there) == 0 { // before the token key is made, too: a restored one would differ
+		if err := s.neverPublished(ctx); err != nil {
+			return nil, err
+		}
+		if err := s.nothingApplied(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err := s.neverPublished(ctx); err != nil {
+	if err := s.ensureToken(ctx); err != nil {
 		return nil, err
 	}
-	g := Generation{Number: 1, State: Active}
-	if g.Identity, err = crypto.GenerateIdentity(); err != nil {
-		return nil, err
-	}
-	if g.Certificate, err = crypto.GenerateCertificateKey(s.Now()); err != nil {
-		return nil, err
-	}
-	_, err = s.Client.CoreV1().Secrets(s.Namespace).Create(ctx, g.secret(s.Namespace), metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return nil, s.apiError("create the first key generation", err)
+	if len(there) == 0 {
+		g, err := newGeneration(1, Active, s.Now())
+		if err != nil {
+			return nil, err
+		}
+		if err := s.create(ctx, g); err != nil && !apierrors.IsAlreadyExists(err) {
+			return nil, s.apiError("create the first key generation", err)
+		}
 	}
 	return s.Load(ctx)
 }
 
+// create stores a generation. The error is the API server's own.
+func (s Store) create(ctx context.Context, g Generation) error {
+	_, err := s.Client.CoreV1().Secrets(s.Namespace).Create(unlogged(ctx), g.secret(s.Namespace), metav1.CreateOptions{})
+	return err
+}
+
 // ErrKeysLost says that there were keys once. New ones would open nothing that
 // is in git, and take the place of the published ones.
-var ErrKeysLost = errors.New("the key Secrets are gone, but public keys were published before")
+var ErrKeysLost = errors.New("the key Secrets are gone")
 
 func (s Store) neverPublished(ctx context.Context) error {
 	_, err := s.Client.CoreV1().ConfigMaps(s.Namespace).Get(ctx, PublicConfigMap, metav1.GetOptions{})
@@ -89,27 +95,61 @@ func (s Store) neverPublished(ctx context.Context) error {
 	case err != nil:
 		return s.apiError("read ConfigMap "+PublicConfigMap, err)
 	}
-	return fmt.Errorf("%w in ConfigMap %s/%s: restore Secret %s1 (labelled %s) from a backup; to begin anew, and seal everything again, delete that ConfigMap",
+	return fmt.Errorf("%w, but public keys were published before in ConfigMap %s/%s: bring Secret %s1 (labelled %s) back with `seal keys restore`; to begin anew, and seal everything again, delete that ConfigMap",
 		ErrKeysLost, s.Namespace, PublicConfigMap, secretPrefix, StateLabel)
+}
+
+// inventoryLabel is on the Secrets in which package apply keeps what was applied.
+const inventoryLabel = "gitseal.io/inventory"
+
+// nothingApplied looks for inventories: where a Sync was applied there were keys.
+func (s Store) nothingApplied(ctx context.Context) error {
+	l, err := s.Client.CoreV1().Secrets(s.Namespace).List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel, Limit: 1})
+	if err != nil {
+		return s.apiError("look for inventories", err)
+	}
+	if len(l.Items) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w, but %s/%s says that Syncs were applied: bring Secret %s1 (labelled %s) back with `seal keys restore`; to begin anew, and seal everything again, delete the Secrets labelled %s",
+		ErrKeysLost, s.Namespace, l.Items[0].Name, secretPrefix, StateLabel, inventoryLabel)
 }
 
 // Load reads the keys that are there. A key Secret that can not be read fails
 // the whole: the agent must not go on as if the key did not exist.
 func (s Store) Load(ctx context.Context) (*Ring, error) {
-	ctx = unlogged(ctx)
-	list, err := s.Client.CoreV1().Secrets(s.Namespace).List(ctx, metav1.ListOptions{LabelSelector: StateLabel})
+	ring, err := s.own(unlogged(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return s.WithForeign(ctx, ring)
+}
+
+// generations are those that are there, newest first.
+func (s Store) generations(ctx context.Context) ([]Generation, error) {
+	list, err := s.Client.CoreV1().Secrets(s.Namespace).List(unlogged(ctx), metav1.ListOptions{LabelSelector: StateLabel})
 	if err != nil {
 		return nil, s.apiError("list key Secrets", err)
 	}
-	ring := &Ring{}
+	var out []Generation
 	for i := range list.Items {
 		g, err := parseGeneration(&list.Items[i])
 		if err != nil {
 			return nil, err
 		}
-		ring.Generations = append(ring.Generations, g)
+		out = append(out, g)
 	}
-	slices.SortFunc(ring.Generations, func(a, b Generation) int { return cmp.Compare(b.Number, a.Number) })
+	slices.SortFunc(out, func(a, b Generation) int { return cmp.Compare(b.Number, a.Number) })
+	return out, nil
+}
+
+// own reads the agent's own keys, and none that are only to open.
+func (s Store) own(ctx context.Context) (*Ring, error) {
+	generations, err := s.generations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ring := &Ring{Generations: generations}
 	token, err := s.Client.CoreV1().Secrets(s.Namespace).Get(ctx, TokenSecret, metav1.GetOptions{})
 	if err != nil {
 		return nil, s.apiError("read the token key "+TokenSecret, err)
@@ -118,7 +158,7 @@ func (s Store) Load(ctx context.Context) (*Ring, error) {
 		return nil, fmt.Errorf("secret %s/%s: %s is not %d bytes long; restore it from a backup", s.Namespace, TokenSecret, tokenDataKey, tokenKeyBytes)
 	}
 	ring.Token = crypto.NewSecret(token.Data[tokenDataKey])
-	return s.WithForeign(ctx, ring)
+	return ring, nil
 }
 
 // WithForeign is a ring with the keys of DecryptionSecret and SealedSecretsFrom besides
@@ -157,37 +197,62 @@ func (s Store) ensureToken(ctx context.Context) error {
 	if _, err := rand.Read(key); err != nil {
 		return fmt.Errorf("make a token key: %w", err)
 	}
-	_, err = secrets.Create(ctx, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: TokenSecret, Namespace: s.Namespace},
-		Data:       map[string][]byte{tokenDataKey: key},
-	}, metav1.CreateOptions{})
+	_, err = secrets.Create(ctx, tokenSecret(s.Namespace, crypto.NewSecret(key)), metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return s.apiError("create the token key "+TokenSecret, err)
 	}
 	return nil
 }
 
+func tokenSecret(namespace string, key crypto.Secret) *corev1.Secret {
+	return &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: TokenSecret, Namespace: namespace}, Type: corev1.SecretTypeOpaque,
+		Data: map[string][]byte{tokenDataKey: key.Reveal()},
+	}
+}
+
 // Publish writes the public halves into the ConfigMap gitseal-keys, which it
-// lets every authenticated user read. It sends nothing where all is right.
+// lets every authenticated user read. It sends nothing where all is right. A wish for a
+// generation that is there, or can not be fulfilled, is taken off.
 // warning is set where the identity may not manage that permission.
 func (s Store) Publish(ctx context.Context, p Public) (changed bool, warning error, err error) {
+	for try := 0; ; try++ {
+		changed, err = s.publish(ctx, p)
+		if err == nil {
+			return changed, s.allowReading(ctx), nil
+		}
+		// Somebody has written it meanwhile, as one does who asks for a new generation.
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) || try == maxConflicts {
+			return false, nil, s.apiError("publish the public keys in ConfigMap "+PublicConfigMap, err)
+		}
+	}
+}
+
+const maxConflicts = 4
+
+func (s Store) publish(ctx context.Context, p Public) (changed bool, err error) {
 	configMaps := s.Client.CoreV1().ConfigMaps(s.Namespace)
 	want := p.data()
 	cm, err := configMaps.Get(ctx, PublicConfigMap, metav1.GetOptions{})
-	switch {
-	case apierrors.IsNotFound(err):
+	if apierrors.IsNotFound(err) {
 		cm = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: PublicConfigMap, Namespace: s.Namespace}, Data: want}
 		_, err = configMaps.Create(ctx, cm, metav1.CreateOptions{})
-		changed = true
-	case err == nil && (!maps.Equal(cm.Data, want) || len(cm.BinaryData) > 0):
-		cm.Data, cm.BinaryData = want, nil
-		_, err = configMaps.Update(ctx, cm, metav1.UpdateOptions{})
-		changed = true
+		return true, err
 	}
 	if err != nil {
-		return false, nil, s.apiError("publish the public keys in ConfigMap "+PublicConfigMap, err)
+		return false, err
 	}
-	return changed, s.allowReading(ctx), nil
+	text, asked := cm.Annotations[GenerationAnnotation]
+	asked = asked && !wish(text).open(p.Newest())
+	if maps.Equal(cm.Data, want) && len(cm.BinaryData) == 0 && !asked {
+		return false, nil
+	}
+	cm.Data, cm.BinaryData = want, nil
+	if asked {
+		delete(cm.Annotations, GenerationAnnotation)
+	}
+	_, err = configMaps.Update(ctx, cm, metav1.UpdateOptions{})
+	return true, err
 }
 
 func (s Store) allowReading(ctx context.Context) error {
@@ -230,12 +295,26 @@ func FetchPublic(ctx context.Context, client kubernetes.Interface, namespace str
 func (s Store) apiError(doing string, err error) error {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && (status.Status().Reason == metav1.StatusReasonUnknown || strings.HasPrefix(status.Status().Message, "admission webhook ")) {
-		return fmt.Errorf("%s in namespace %s: the API server says %s (%d)", doing, s.Namespace, http.StatusText(int(status.Status().Code)), status.Status().Code)
+		return &serverError{fmt.Sprintf("%s in namespace %s: the API server says %s (%d)", doing, s.Namespace, http.StatusText(int(status.Status().Code)), status.Status().Code), "", status.Status().Code}
 	}
 	if reason := apierrors.ReasonForError(err); reason != metav1.StatusReasonUnknown {
-		return fmt.Errorf("%s in namespace %s: the API server says %s", doing, s.Namespace, reason)
+		return &serverError{fmt.Sprintf("%s in namespace %s: the API server says %s", doing, s.Namespace, reason), reason, 0}
 	}
 	return fmt.Errorf("%s in namespace %s: %w", doing, s.Namespace, err)
+}
+
+// serverError is what is kept of an answer. It unwraps to one without the server's text,
+// so that callers can tell what kind it is.
+type serverError struct {
+	text   string
+	reason metav1.StatusReason
+	code   int32
+}
+
+func (e *serverError) Error() string { return e.text }
+
+func (e *serverError) Unwrap() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Reason: e.reason, Code: e.code}}
 }
 
 // unlogged keeps request and response bodies out of client-go's log, which

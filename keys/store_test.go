@@ -135,13 +135,18 @@ func (in *installation) ready() Public {
 	return in.public()
 }
 
-func (in *installation) public() Public {
+func (in *installation) ring() *Ring {
 	in.t.Helper()
-	ring, err := in.store().Load(in.t.Context())
+	ring, err := Store{Client: in.admin, Namespace: in.ns}.Load(in.t.Context())
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	p, err := ring.Public()
+	return ring
+}
+
+func (in *installation) public() Public {
+	in.t.Helper()
+	p, err := in.ring().Public()
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -385,6 +390,9 @@ func TestLoadOrdersGenerations(t *testing.T) {
 	var got []string
 	for i, g := range ring.Generations {
 		got = append(got, fmt.Sprint(g.Number, g.State))
+		if g.State == Retired { // it comes last here
+			continue
+		}
 		if ring.Keyring().Identities[i].Recipient().String() != g.Identity.Recipient().String() || ring.CertificateKeys()[i].Certificate().Fingerprint() != g.Certificate.Certificate().Fingerprint() {
 			t.Errorf("identity or certificate %d is not of generation %d", i, g.Number)
 		}
@@ -392,8 +400,8 @@ func TestLoadOrdersGenerations(t *testing.T) {
 	if want := []string{"11standby", "10active", "2active", "1retired"}; !cmp.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if len(ring.Keyring().Identities) != 4 || len(ring.CertificateKeys()) != 4 {
-		t.Errorf("%d identities and %d certificate keys, want 4", len(ring.Keyring().Identities), len(ring.CertificateKeys()))
+	if len(ring.Keyring().Identities) != 3 || len(ring.CertificateKeys()) != 3 {
+		t.Errorf("%d identities and %d certificate keys open, want all three but the retired one", len(ring.Keyring().Identities), len(ring.CertificateKeys()))
 	}
 	active, err := ring.Active()
 	if err != nil || active.Number != 10 {

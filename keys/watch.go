@@ -2,11 +2,12 @@ package keys
 
 import (
 	"context"
-	"log/slog"
 	"maps"
-	"time"
+	"reflect"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,129 +16,175 @@ import (
 	"k8s.io/klog/v2"
 )
 
-const (
-	firstPause = time.Second      // after the first correction, or failure
-	maxPause   = time.Minute      // it doubles up to this
-	calm       = 10 * time.Minute // after so long a correction counts as the first again
-)
+// keyWatch sees what differs from what is known. Of Secrets it knows names and versions.
+type keyWatch struct {
+	context context.Context
+	cancel  context.CancelFunc
+	keys    chan struct{} // other keys, or one is asked for
+	differs chan struct{} // somebody has changed what is published
 
-// KeepPublished puts the ConfigMap gitseal-keys back when it is changed or
-// deleted, until ctx ends. published is what it holds now, as Publish wrote it;
-// what is put back is the public half of the keys of that moment, so that a
-// rotation is not undone. The first correction comes at once, the next ones
-// after growing pauses, so that another writer who insists costs little. While
-// nothing changes there is one watch and no other request.
-func (s Store) KeepPublished(ctx context.Context, published Public, log *slog.Logger) {
-	w := &publicWatch{want: published.data(), differs: make(chan struct{}, 1)}
-	go w.reflect(ctx, s, log)
-	name := s.Namespace + "/" + PublicConfigMap
-	var pause time.Duration
-	var last time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-w.differs:
-		}
-		if time.Since(last) > calm {
-			pause = 0
-		}
-		changed, err := s.publishAgain(ctx)
-		last, pause = time.Now(), min(max(2*pause, firstPause), maxPause)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			log.Error("the public keys could not be put back", "configmap", name, "error", err.Error(), "retry", pause)
-			w.signal()
-		case changed:
-			log.Info("the public keys were changed in the cluster and put back", "configmap", name)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
-		}
+	mu       sync.Mutex
+	want     map[string]string // of the ConfigMap
+	versions map[string]string // of the key Secrets
+}
+
+func (k Keeper) watch(ctx context.Context, ring *Ring, p Public) *keyWatch {
+	w := &keyWatch{keys: make(chan struct{}, 1), differs: make(chan struct{}, 1)}
+	w.context, w.cancel = context.WithCancel(unlogged(ctx))
+	w.knows(ring)
+	w.wants(p)
+	return w
+}
+
+func (w *keyWatch) stop() {
+	if w != nil {
+		w.cancel()
 	}
 }
 
-func (s Store) publishAgain(ctx context.Context) (changed bool, err error) {
-	ring, err := s.Load(ctx)
-	if err != nil {
-		return false, err
+// knows says what was read.
+func (w *keyWatch) knows(r *Ring) {
+	versions := map[string]string{}
+	for _, g := range r.Generations {
+		versions[g.SecretName()] = g.version
 	}
-	public, err := ring.Public()
-	if err != nil {
-		return false, err
-	}
-	changed, _, err = s.Publish(ctx, public) // the warning was given when the agent started
-	return changed, err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.versions = versions
 }
 
-// publicWatch is where the reflector delivers. It keeps nothing.
-type publicWatch struct {
-	want    map[string]string
-	differs chan struct{}
+// wants says what is to be published.
+func (w *keyWatch) wants(p Public) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.want = p.data()
 }
 
-func (w *publicWatch) reflect(ctx context.Context, s Store, log *slog.Logger) {
-	configMaps, only := s.Client.CoreV1().ConfigMaps(s.Namespace), fields.OneTermEqualSelector(metav1.ObjectNameField, PublicConfigMap).String()
+func (w *keyWatch) followConfigMap(k Keeper) {
+	configMaps := k.Client.CoreV1().ConfigMaps(k.Namespace)
+	only := fields.OneTermEqualSelector(metav1.ObjectNameField, PublicConfigMap).String()
+	w.follow(k, "ConfigMap "+PublicConfigMap, &corev1.ConfigMap{}, sight{one: w.seeConfigMap, gone: func(any) { signal(w.differs) }, all: func(list []any) {
+		if len(list) != 1 {
+			signal(w.differs)
+			return
+		}
+		w.seeConfigMap(list[0])
+	}}, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		o.FieldSelector = only
+		return configMaps.List(ctx, o)
+	}, func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		o.FieldSelector = only
+		return configMaps.Watch(ctx, o)
+	})
+}
+
+func (w *keyWatch) seeConfigMap(obj any) {
+	cm, ok := obj.(*corev1.ConfigMap)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ok {
+		if _, asked := wishOf(cm); asked {
+			signal(w.keys)
+			return
+		}
+	}
+	if !ok || !maps.Equal(cm.Data, w.want) || len(cm.BinaryData) > 0 {
+		signal(w.differs)
+	}
+}
+
+// followSecrets sees the metadata of key Secrets only.
+func (w *keyWatch) followSecrets(k Keeper) {
+	secrets := k.Metadata.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(k.Namespace)
+	w.follow(k, "key Secrets", &metav1.PartialObjectMetadata{}, sight{one: w.seeSecret, gone: w.secretGone, all: func(list []any) {
+		w.mu.Lock()
+		missing := len(w.versions) > len(list)
+		w.mu.Unlock()
+		if missing {
+			signal(w.keys)
+		}
+		for _, obj := range list {
+			w.seeSecret(obj)
+		}
+	}}, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+		o.LabelSelector = StateLabel
+		return secrets.List(ctx, o)
+	}, func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+		o.LabelSelector = StateLabel
+		return secrets.Watch(ctx, o)
+	})
+}
+
+func (w *keyWatch) seeSecret(obj any) {
+	m, err := meta.Accessor(obj)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil || w.versions[m.GetName()] != m.GetResourceVersion() {
+		signal(w.keys)
+	}
+}
+
+func (w *keyWatch) secretGone(obj any) {
+	m, err := meta.Accessor(obj)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, known := w.versions[m.GetName()]; err != nil || known {
+		signal(w.keys)
+	}
+}
+
+// follow watches until the keyWatch is stopped. What fails is logged once.
+func (w *keyWatch) follow(k Keeper, what string, kind runtime.Object, s sight, list cache.ListWithContextFunc, begin cache.WatchFuncWithContext) {
 	var failing bool // the reflector calls from one goroutine
 	note := func(err error) {
-		if err != nil && !failing && ctx.Err() == nil {
-			log.Warn("the public keys are not watched", "error", s.apiError("watch ConfigMap "+PublicConfigMap, err).Error())
+		if err != nil && !failing && w.context.Err() == nil {
+			k.Log.Warn("keys are not watched", "what", what, "error", k.apiError("watch "+what, err).Error())
 		}
 		failing = err != nil
 	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			o.FieldSelector = only
-			l, err := configMaps.List(ctx, o)
+			l, err := list(ctx, o)
 			note(err)
 			return l, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			o.FieldSelector = only
-			wi, err := configMaps.Watch(ctx, o)
+			wi, err := begin(ctx, o)
+			if err == nil && reflect.TypeOf(wi) == reflect.TypeOf(watch.NewEmptyWatch()) {
+				err = errNoWatch
+			}
 			note(err)
 			return wi, err
 		},
 	}
-	quiet := klog.Logger{}
-	cache.NewReflectorWithOptions(lw, &corev1.ConfigMap{}, w, cache.ReflectorOptions{Logger: &quiet, Name: PublicConfigMap}).RunWithContext(ctx)
+	quiet := klog.Logger{} // it says on stderr what note is told
+	cache.NewReflectorWithOptions(lw, kind, s, cache.ReflectorOptions{Logger: &quiet, Name: what, TypeDescription: what}).RunWithContext(w.context)
 }
 
-func (w *publicWatch) signal() {
+func signal(c chan struct{}) {
 	select {
-	case w.differs <- struct{}{}:
-	default:
+	case c <- struct{}{}:
+	default: // it is about to be dealt with
 	}
 }
 
-func (w *publicWatch) see(obj any) error {
-	if cm, ok := obj.(*corev1.ConfigMap); !ok || !maps.Equal(cm.Data, w.want) || len(cm.BinaryData) > 0 {
-		w.signal()
-	}
-	return nil
+// sight is where a reflector delivers. It keeps nothing.
+type sight struct {
+	one, gone func(any)
+	all       func([]any) // what is there at the start, and after a gap
 }
 
 // Add implements cache.ReflectorStore.
-func (w *publicWatch) Add(obj any) error { return w.see(obj) }
+func (s sight) Add(obj any) error { s.one(obj); return nil }
 
 // Update implements cache.ReflectorStore.
-func (w *publicWatch) Update(obj any) error { return w.see(obj) }
+func (s sight) Update(obj any) error { s.one(obj); return nil }
 
 // Delete implements cache.ReflectorStore.
-func (w *publicWatch) Delete(any) error { w.signal(); return nil }
+func (s sight) Delete(obj any) error { s.gone(obj); return nil }
 
-// Replace brings what is there at the start and after a gap.
-func (w *publicWatch) Replace(list []any, _ string) error {
-	if len(list) != 1 {
-		w.signal()
-		return nil
-	}
-	return w.see(list[0])
-}
+// Replace implements cache.ReflectorStore.
+func (s sight) Replace(list []any, _ string) error { s.all(list); return nil }
 
 // Resync implements cache.ReflectorStore.
-func (*publicWatch) Resync() error { return nil }
+func (sight) Resync() error { return nil }

@@ -3,6 +3,7 @@ package keys
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -11,43 +12,80 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
 	"github.com/gitseal/gitseal/test/harness"
 )
 
-// keep runs KeepPublished for the length of the test, or until stop.
-func (in *installation) keep(s Store, p Public) (log *harness.Log, stop func()) {
+// keeper follows the keys of the installation; change may set more of it.
+func (in *installation) keeper(s Store, change func(*Keeper)) (Keeper, *harness.Log) {
 	in.t.Helper()
-	log = &harness.Log{}
+	log := &harness.Log{}
+	k := Keeper{Store: s, Metadata: in.metadata(), Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	if change != nil {
+		change(&k)
+	}
+	return k, log
+}
+
+// metadata is a client that is counted as the store's is.
+func (in *installation) metadata() metadata.Interface {
+	in.t.Helper()
+	cfg, err := in.cp.RESTConfig()
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	cfg.UserAgent = in.ns
+	md, err := metadata.NewForConfig(cfg)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return md
+}
+
+// run runs a Keeper for the length of the test, or until stop.
+func (in *installation) run(k Keeper, r *Ring) (stop func()) {
+	in.t.Helper()
 	ctx, cancel := context.WithCancel(in.t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.KeepPublished(ctx, p, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		k.Run(ctx, r)
 	}()
 	stop = func() {
 		cancel()
 		select {
 		case <-done:
 		case <-time.After(30 * time.Second):
-			in.t.Error("KeepPublished does not end with its context")
+			in.t.Error("Run does not end with its context")
 		}
 	}
 	in.t.Cleanup(stop)
-	return log, stop
+	return stop
 }
 
-// watched waits until the store's client has a watch, and sends nothing else.
+// keep runs a Keeper that knows the keys of now.
+func (in *installation) keep(s Store) (log *harness.Log, stop func()) {
+	in.t.Helper()
+	k, log := in.keeper(s, nil)
+	return log, in.run(k, in.ring())
+}
+
+// watched waits until both watches have begun.
 func (in *installation) watched(since harness.Mark) {
 	in.t.Helper()
-	in.eventually("a watch", func() error {
+	in.eventually("two watches", func() error {
+		seen := map[string]bool{}
 		for _, r := range in.requests(since) {
-			if r.Verb == "watch" && r.Resource == "configmaps" {
-				return nil
+			if r.Verb == "watch" {
+				seen[r.Resource] = true
 			}
 		}
-		return errors.New("none")
+		if len(seen) != 2 {
+			return fmt.Errorf("only %v", seen)
+		}
+		return nil
 	})
 }
 
@@ -56,7 +94,7 @@ func (in *installation) eventually(what string, check func() error) {
 	harness.Eventually(in.t, what, func(context.Context) error { return check() })
 }
 
-func TestKeepPublishedPutsBackAndIsSilentOtherwise(t *testing.T) {
+func TestKeeperPutsBackAndIsSilentOtherwise(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"another recipient", "binary data", "its deletion"} {
 		edit := edits()[what]
@@ -68,11 +106,12 @@ func TestKeepPublishedPutsBackAndIsSilentOtherwise(t *testing.T) {
 				t.Fatal(err)
 			}
 			mark := in.cp.Mark()
-			log, _ := in.keep(in.store(), public)
+			log, _ := in.keep(in.store())
 			in.watched(mark)
 			time.Sleep(time.Second)
 			for _, r := range in.requests(mark) {
-				if r.Resource != "configmaps" || (r.Verb != "watch" && r.Verb != "list") || !strings.Contains(r.RequestURI, "fieldSelector=metadata.name%3D"+PublicConfigMap) {
+				only := map[string]string{"configmaps": "fieldSelector=metadata.name%3D" + PublicConfigMap, "secrets": "labelSelector=gitseal.io%2Fkey"}[r.Resource]
+				if only == "" || (r.Verb != "watch" && r.Verb != "list") || !strings.Contains(r.RequestURI, only) {
 					t.Errorf("before anything changed it sent %s %s", r.Verb, r.RequestURI)
 				}
 			}
@@ -99,15 +138,15 @@ func TestKeepPublishedPutsBackAndIsSilentOtherwise(t *testing.T) {
 	}
 }
 
-func TestKeepPublishedMakesWhatIsMissingAtTheStart(t *testing.T) {
+func TestKeeperMakesWhatIsMissingAtTheStart(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	public := in.ready()
-	in.keep(in.store(), public)
+	in.keep(in.store())
 	in.eventually("it is published", func() error { return in.publishedIs(public) })
 }
 
-func TestKeepPublishedDoesNotUndoARotation(t *testing.T) {
+func TestKeeperDoesNotUndoARotation(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	old := in.ready()
@@ -115,7 +154,7 @@ func TestKeepPublishedDoesNotUndoARotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	mark := in.cp.Mark()
-	in.keep(in.store(), old)
+	in.keep(in.store())
 	in.watched(mark)
 	in.put(in.sample(1, 2, Active).secret(in.ns))
 	rotated := in.public()
@@ -148,7 +187,7 @@ func (f failing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.RoundTripper.RoundTrip(r)
 }
 
-func TestKeepPublishedTriesAgainWithPauses(t *testing.T) {
+func TestKeeperTriesAgainWithPauses(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	public := in.ready()
@@ -164,7 +203,7 @@ func TestKeepPublishedTriesAgainWithPauses(t *testing.T) {
 		c.Wrap(func(rt http.RoundTripper) http.RoundTripper { return failing{rt, &on, &dropped} })
 	})
 	mark := in.cp.Mark()
-	log, _ := in.keep(s, public)
+	log, _ := in.keep(s)
 	in.watched(mark)
 	in.edit(func(c *corev1.ConfigMap) { c.Data[RecipientsKey] = "KEEP-CANARY" })
 	time.Sleep(4 * time.Second)
@@ -173,12 +212,12 @@ func TestKeepPublishedTriesAgainWithPauses(t *testing.T) {
 	}
 	on.Store(false)
 	in.eventually("it is put back", func() error { return in.publishedIs(public) })
-	if !strings.Contains(log.String(), "could not be put back") || strings.Contains(log.String(), "KEEP-CANARY") {
+	if !strings.Contains(log.String(), "could not be followed or published") || strings.Contains(log.String(), "KEEP-CANARY") {
 		t.Errorf("log:\n%s", log)
 	}
 }
 
-func TestKeepPublishedIsNotDrivenByAnInsistentWriter(t *testing.T) {
+func TestKeeperIsNotDrivenByAnInsistentWriter(t *testing.T) {
 	t.Parallel()
 	in := newInstallation(t)
 	public := in.ready()
@@ -186,7 +225,7 @@ func TestKeepPublishedIsNotDrivenByAnInsistentWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	mark := in.cp.Mark()
-	_, stop := in.keep(in.store(), public)
+	_, stop := in.keep(in.store())
 	in.watched(mark)
 	n := 0
 	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {

@@ -21,6 +21,13 @@ func (s *Sync) Trigger() {
 	}
 }
 
+// Again makes a pass at once that does everything anew, also where the commit is applied
+// already: what it was opened with may have changed. It does not wait.
+func (s *Sync) Again() {
+	s.anew.Store(true)
+	s.Trigger()
+}
+
 // Run makes passes until ctx ends: at once, then at every interval, and sooner
 // after a failure, a Trigger, or where a newer commit cut one short. Drift is repaired
 // when it is seen. observe is told of every pass that did something, that was asked for

@@ -92,7 +92,7 @@ type Report struct {
 	Pending []apply.Failure
 
 	Failures     []error        // each a *StageError
-	Opened       map[string]int // files by the fingerprint of the key that opened them
+	Opened       map[string]int // files and SealedSecrets by the fingerprint of the key that opens them
 	Warnings     []string
 	PruneBlocked string
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -94,6 +95,7 @@ type Sync struct {
 	cache     *decrypt.Cache      // of what was opened
 	builds    *build.Cache
 	trigger   chan struct{}
+	anew      atomic.Bool // the next pass must not take the commit for applied
 }
 
 // New makes a Sync; nothing is read yet. runner.Drift may be nil: then drift is
@@ -130,6 +132,9 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 		if commit = s.source.Last(); commit == nil {
 			return
 		}
+	}
+	if s.anew.Swap(false) {
+		s.applied, s.gated = "", ""
 	}
 	r.Commit, r.Ref, r.Subject, r.Author = commit.Hash, commit.Ref, commit.Subject, commit.Author
 	if s.runner.Drift != nil && (s.applied == commit.Hash && !s.lingering || s.gated == commit.Hash) {
@@ -183,6 +188,9 @@ func (s *Sync) pass(ctx context.Context, r *Report) {
 	gated := masker.Pass().Gate(objects)
 	stop()
 	r.Objects, r.Opened = len(objects), masker.Opened()
+	for key, n := range gated.SealedTo {
+		r.Opened[key] += n
+	}
 	r.addGated(gated, masker.Problems(), masker.Warnings())
 	s.apply(ctx, r, commit.Hash, gated, masker.Problems(), timed)
 }

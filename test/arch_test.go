@@ -88,6 +88,12 @@ var reveals = map[string]int{
 	"keys/generation.go":         2, // write a new key into its Secret
 	"bench/rotate.go":            1, // write the key of a measured tree
 	"cmd/seal/secret.go":         2, // read dotenv lines; the registry's JSON
+	"crypto/backup.go":           3, // encrypt a backup; the passphrase
+	"keys/store.go":              1, // write the token key into its Secret
+	"keys/backup.go":             1, // read the Secrets of a backup
+	"cmd/seal/passphrase.go":     1, // cut the end of its line off
+	"cmd/seal/keys_restore.go":   1, // a backup, which is sealed
+	"cmd/seal/keys_import.go":    1, // a certificate, which is public
 }
 
 func packages(t *testing.T) map[string][]string {

@@ -27,7 +27,8 @@ type SyncStatus struct {
 	// +optional
 	Objects ObjectCounts `json:"objects,omitzero"`
 
-	// Keys count, for each key by its public fingerprint, the SOPS files that it opened.
+	// Keys count, for each key by its public fingerprint, the SOPS files and SealedSecrets
+	// that it opens.
 	// +optional
 	// +listType=map
 	// +listMapKey=fingerprint
@@ -99,7 +100,8 @@ type ObjectCounts struct {
 
 // KeyCount is how much a key opened.
 type KeyCount struct {
-	// Fingerprint: an age recipient, or "pgp" and an OpenPGP fingerprint.
+	// Fingerprint: an age recipient, "pgp" and an OpenPGP fingerprint, or the SHA256:… of a
+	// SealedSecret certificate.
 	Fingerprint string `json:"fingerprint"`
 	Files       int32  `json:"files"`
 }

@@ -57,6 +57,7 @@ type controllerOptions struct {
 	tenantRepository              string
 	kubeseal                      string
 	kubesealEndpoints             []string
+	keys                          keysFlags
 
 	cache cache.Options // what of the cluster's Syncs is looked at
 }
@@ -77,6 +78,7 @@ func (o *controllerOptions) add(cmd *cobra.Command) {
 	f.StringVar(&o.pprofAddress, "pprof-bind-address", "", "address of profiles (default: none)")
 	f.BoolVar(&o.audit, "audit-log", true, "write a line of JSON to stdout for each object that is changed, and for each failure")
 	o.auditInterval.add(f, "audits of the watches")
+	o.keys.add(f)
 	f.IntVar(&o.concurrent, "concurrent", 4, "how many Syncs may build and apply at once")
 	f.StringArrayVar(&o.protect, "protect", nil, "objects that only a Sync with allowProtected may change, as KIND[.GROUP]/[NAMESPACE/]NAME with * for anything (default: what locks administrators out; may be repeated; '' for none)")
 	f.StringArrayVar(&o.sealedSecretsFrom, "sealed-secrets-keys-from", nil, "namespace whose sealed-secrets key Secrets open SealedSecrets of Syncs in --namespace too (may be repeated)")
@@ -213,14 +215,17 @@ func (o *controllerOptions) run(ctx context.Context, protectGiven bool, stdout, 
 	}
 	ready := make(chan struct{})
 	cfg.Ready = ready
-	if _, err := controller.New(cfg, mgr, cluster, log, audit); err != nil {
+	c, err := controller.New(cfg, mgr, cluster, log, audit)
+	if err != nil {
 		return err
 	}
 	checks := []error{mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("syncs", knowsAll(mgr)), mgr.AddReadyzCheck("keys", hasKeys(mgr, ready))}
 	if err := errors.Join(checks...); err != nil {
 		return err
 	}
-	if err := mgr.Add(keeper{client: cluster.Client(), namespace: o.namespace, log: log, ready: ready}); err != nil {
+	keep := o.keys.keeper(cluster, keys.Store{Client: cluster.Client(), Namespace: o.namespace, Now: time.Now}, log, c.KeysChanged)
+	keep.Seen = controller.RecordKeys
+	if err := mgr.Add(keeper{keep, ready}); err != nil {
 		return err
 	}
 	log.Info("starting", "version", version.Get().Version, "namespace", o.namespace)
@@ -295,12 +300,10 @@ func (h leveled) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= h.least && h.Handler.Enabled(ctx, level)
 }
 
-// keeper makes the keys and keeps the public ones published.
+// keeper makes the keys and follows them.
 type keeper struct {
-	client    kubernetes.Interface
-	namespace string
-	log       *slog.Logger
-	ready     chan struct{} // closed when the keys are there
+	keys.Keeper
+	ready chan struct{} // closed when the keys are there
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
@@ -308,12 +311,11 @@ func (k keeper) NeedLeaderElection() bool { return true }
 
 // Start implements manager.Runnable.
 func (k keeper) Start(ctx context.Context) error {
-	store := keys.Store{Client: k.client, Namespace: k.namespace, Now: time.Now}
-	public, err := prepareKeys(ctx, store, k.log)
+	ring, err := k.Prepare(ctx)
 	if err != nil {
 		return nil // ctx ended
 	}
 	close(k.ready)
-	store.KeepPublished(ctx, public, k.log)
+	k.Run(ctx, ring)
 	return nil
 }

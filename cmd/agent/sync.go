@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"regexp"
 	"slices"
 	"sync"
@@ -47,6 +46,7 @@ type syncOptions struct {
 	decryptionSecret           string
 	sealedSecretsFrom          []string
 	output                     string
+	keys                       keysFlags
 }
 
 func newSyncCommand() *cobra.Command {
@@ -102,6 +102,7 @@ A second agent with the same --namespace and --name waits until the first ends.`
 	f.BoolVar(&o.deprecatedData, "accept-deprecated-v1-data", false, "open SealedSecrets that hold one blob for the whole Secret (spec.data)")
 	f.StringVar(&o.decryptionSecret, "decryption-secret", "", "Secret of --namespace whose *.agekey and *.asc entries open files too")
 	f.StringArrayVar(&o.sealedSecretsFrom, "sealed-secrets-keys-from", nil, "namespace whose sealed-secrets key Secrets open SealedSecrets too (may be repeated)")
+	o.keys.add(f)
 	f.StringVarP(&o.output, "output", "o", "", "with --once, print the report as json or yaml")
 	return cmd
 }
@@ -177,11 +178,12 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return err
 	}
 	store := keys.Store{Client: cluster.Client(), Namespace: o.namespace, DecryptionSecret: o.decryptionSecret, SealedSecretsFrom: o.sealedSecretsFrom, Now: time.Now}
-	prepare := prepareKeys
+	keeper := o.keys.keeper(cluster, store, log, nil)
+	prepare := keeper.Prepare
 	if o.once {
-		prepare = publishKeys
+		prepare = keeper.Once
 	}
-	public, err := prepare(ctx, store, log)
+	ring, err := prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -203,9 +205,10 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		if o.once {
 			return o.finish(stdout, stderr, s.Once(ctx))
 		}
-		var keeper sync.WaitGroup
-		defer keeper.Wait() // it ends with ctx, as Run does
-		keeper.Go(func() { store.KeepPublished(ctx, public, log) })
+		var keeping sync.WaitGroup
+		defer keeping.Wait() // it ends with ctx, as Run does
+		keeper.Changed = s.Again
+		keeping.Go(func() { keeper.Run(ctx, ring) })
 		s.Run(ctx, nil)
 		return nil
 	}
@@ -218,45 +221,6 @@ func (o syncOptions) run(ctx context.Context, stdout, stderr io.Writer) error {
 		// The API server was away for longer than the lease lasts, usually.
 		log.Warn("waiting for the lease again", "error", err.Error())
 	}
-}
-
-// prepareKeys makes and publishes the keys. It keeps trying until ctx ends.
-func prepareKeys(ctx context.Context, store keys.Store, log *slog.Logger) (keys.Public, error) {
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		public, err := publishKeys(ctx, store, log)
-		if err == nil || ctx.Err() != nil {
-			return public, err
-		}
-		log.Error("keys are not ready", "error", err.Error(), "retry", wait)
-		select {
-		case <-ctx.Done():
-			return keys.Public{}, ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
-
-func publishKeys(ctx context.Context, store keys.Store, log *slog.Logger) (keys.Public, error) {
-	ring, err := store.Ensure(ctx)
-	if err != nil {
-		return keys.Public{}, err
-	}
-	public, err := ring.Public()
-	if err != nil {
-		return keys.Public{}, err
-	}
-	changed, warning, err := store.Publish(ctx, public)
-	if err != nil {
-		return keys.Public{}, err
-	}
-	if warning != nil {
-		log.Warn("public keys may not be readable for everyone", "error", warning.Error())
-	}
-	if changed {
-		log.Info("published the public keys", "configmap", store.Namespace+"/"+keys.PublicConfigMap,
-			"recipient", public.Recipients[0].String(), "certificate", public.Cert.Fingerprint())
-	}
-	return public, nil
 }
 
 // onceReport is the stable form of `agent sync --once -o json`.

@@ -97,7 +97,7 @@ func newRootCommand() *cobra.Command {
 
 Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
 Only the agent in the cluster can open them. No command talks to a cluster but
-'install', 'keys fetch', 'diff', and those about Syncs: 'get', 'status',
+'install', 'keys', 'diff', and those about Syncs: 'get', 'status',
 'reconcile', 'suspend' and 'resume'.
 
 Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised, or no
@@ -106,8 +106,8 @@ key that opens a file, 4 timeout.`,
 		SilenceErrors: true,
 		Version:       version.Get().Version,
 	}
-	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's public keys"})
-	keys.AddCommand(newKeysFetchCommand())
+	keys := group(&cobra.Command{Use: "keys", Short: "Work with the cluster's keys"})
+	keys.AddCommand(newKeysFetchCommand(), newKeysListCommand(), newKeysNewCommand(), newKeysBackupCommand(), newKeysRestoreCommand(), newKeysImportCommand(), newKeysRetireCommand())
 	root.AddCommand(keys, newEncryptCommand(), newSecretCommand(), newSealedSecretCommand(), newRotateCommand(), newBuildCommand(), newDiffCommand(), newInstallCommand(),
 		newGetCommand(), newStatusCommand(), newReconcileCommand(), newSuspendCommand(), newResumeCommand(), version.NewCommand())
 	return root

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type env struct {
 	repo   *harness.Repo
 	git    *harness.GitHTTP
 	files  string // git password file
+
+	kubeconfig string // of the programs that run; "" for the control plane's
 
 	secretRef string // of Syncs; "" where anyone may read the repository
 }
@@ -86,7 +89,7 @@ func (e *env) run(stdin, name string, args ...string) (stdout, stderr string, co
 	e.t.Helper()
 	cmd := exec.CommandContext(e.t.Context(), name, args...)
 	cmd.Dir = e.repo.Work
-	cmd.Env = append(harness.GitEnv(), "HOME="+e.home, "KUBECONFIG="+e.cp.Kubeconfig)
+	cmd.Env = append(harness.GitEnv(), "HOME="+e.home, "KUBECONFIG="+cmp.Or(e.kubeconfig, e.cp.Kubeconfig))
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
