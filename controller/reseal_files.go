@@ -72,8 +72,10 @@ func (t resealTerms) reseal(f v1alpha1.ResealFile, keepDataKey bool) v1alpha1.Re
 		var r crypto.ResealResult
 		r, err = crypto.ResealSOPS(crypto.ResealRequest{
 			File: []byte(f.Content), Format: crypto.Format(f.Format), Keys: t.ring.Keyring(), KeepDataKey: keepDataKey, Now: t.now,
-			Recipients: func(listed []string) ([]crypto.Recipient, error) { return t.recipients(listed, f.Recipients, keepDataKey) },
-			Keep:       func(listed string) bool { return !t.own(listed) },
+			Recipients: func(listed []string) ([]crypto.Recipient, error) {
+				return t.recipients(listed, f.Recipients, keepDataKey)
+			},
+			Keep: func(listed string) bool { return !t.own(listed) },
 		})
 		out.Content, out.Reformatted = string(r.File), r.Reformatted
 		if err == nil && len(r.Units) == 0 {

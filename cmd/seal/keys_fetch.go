@@ -20,6 +20,7 @@ const (
 	keysDir        = ".gitseal"
 	certPath       = keysDir + "/" + keys.CertificateKey
 	recipientsPath = keysDir + "/" + keys.RecipientsKey
+	sopsConfigName = ".sops.yaml"
 )
 
 type fetchOptions struct {
@@ -169,7 +170,7 @@ func fingerprints(recipients []string) string {
 
 // writeKeys writes what differs; .sops.yaml first, since it can fail.
 func writeKeys(cmd *cobra.Command, dir string, old committed, p keys.Public, recipients []string) ([]string, error) {
-	sopsFile := filepath.Join(dir, ".sops.yaml")
+	sopsFile := filepath.Join(dir, sopsConfigName)
 	config, err := os.ReadFile(sopsFile)
 	if err != nil && !notExist(err) {
 		return nil, err
@@ -186,7 +187,7 @@ func writeKeys(cmd *cobra.Command, dir string, old committed, p keys.Public, rec
 		name    string
 		content []byte
 	}{
-		{".sops.yaml", updated},
+		{sopsConfigName, updated},
 		{recipientsPath, []byte(strings.Join(recipients, "\n") + "\n")},
 		{certPath, p.Cert.PEM()},
 	} {

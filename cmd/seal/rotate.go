@@ -12,6 +12,11 @@ import (
 )
 
 type rotateOptions struct {
+	clusterFlags
+	agent      string // its namespace
+	cluster    bool
+	sameKey    bool
+	timeout    time.Duration
 	rule       ruleFlags
 	cert       certFlag
 	identities []string
@@ -38,10 +43,19 @@ their scope. Everything else of a file stays as it is, byte for byte: comments,
 order, layout, selectors, templates, labels. Each file is replaced as a whole or
 not at all; a command that was interrupted goes on where it stopped.
 
-It works offline, with private keys that you hold: age identities by --identity,
-or by SOPS_AGE_KEY_FILE and SOPS_AGE_KEY as for sops, and keys of sealed-secrets by
---seal-key. --check and --dry-run need no key.`,
-		Example: `  seal rotate --identity ~/old.agekey apps
+Without a private key it works through the cluster: the agent makes a new key, whose
+public half is written into the repository as 'seal keys fetch' does, and seals the
+files anew, which it alone can open. Only ciphertext leaves the cluster. Recipients
+besides the cluster must be listed in the ConfigMap gitseal-recipients of the agent's
+namespace, which administrators write. It needs the rights of the Role gitseal-resealer.
+
+With private keys that you hold it works offline: age identities by --identity, or by
+SOPS_AGE_KEY_FILE and SOPS_AGE_KEY as for sops, and keys of sealed-secrets by
+--seal-key. --check and --dry-run need no key.
+
+When the new files are committed and applied, 'seal keys retire' ends the old key.`,
+		Example: `  seal rotate --commit                         # a new key of the cluster, and all files sealed to it
+  seal rotate --identity ~/old.agekey apps     # offline
   seal rotate --seal-key sealed-secrets-key.yaml --commit
   seal rotate --check                          # in CI: are all files sealed as .sops.yaml says?
   seal rotate --emergency --identity old.agekey    # and what must be changed at its source`,
@@ -51,6 +65,11 @@ or by SOPS_AGE_KEY_FILE and SOPS_AGE_KEY as for sops, and keys of sealed-secrets
 	o.rule.add(cmd)
 	o.cert.add(cmd)
 	f := cmd.Flags()
+	o.clusterFlags.add(f)
+	f.StringVar(&o.agent, "agent-namespace", "gitseal-system", "namespace of the agent")
+	f.BoolVar(&o.cluster, "cluster", false, "through the cluster, also where the environment names private keys")
+	f.BoolVar(&o.sameKey, "same-key", false, "through the cluster, to the key that it has, instead of a new one")
+	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "longest time to wait for an answer of the agent")
 	f.StringArrayVar(&o.identities, "identity", nil, "file of age identities, or OpenPGP private keys, to open files with; may be repeated")
 	f.StringArrayVar(&o.sealKeys, "seal-key", nil, "private key of sealed-secrets, as PEM or as its Secret, to open SealedSecrets with; may be repeated")
 	f.StringVarP(&o.namespace, "namespace", "n", "", "namespace of SealedSecrets that name none")
@@ -62,6 +81,10 @@ or by SOPS_AGE_KEY_FILE and SOPS_AGE_KEY as for sops, and keys of sealed-secrets
 	addOutputFlag(cmd, &o.output)
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "check", "commit")
 	cmd.MarkFlagsMutuallyExclusive("emergency", "check")
+	for _, flag := range []string{"identity", "seal-key"} {
+		cmd.MarkFlagsMutuallyExclusive("cluster", flag)
+		cmd.MarkFlagsMutuallyExclusive("same-key", flag)
+	}
 	return cmd
 }
 
@@ -80,9 +103,6 @@ func (o rotateOptions) run(cmd *cobra.Command, dir string) error {
 	if err != nil {
 		return err
 	}
-	if !o.check && !o.dryRun && keys.none() {
-		return errNoOfflineKeys
-	}
 	if o.check || o.dryRun {
 		tree, err := findSealed(cmd.Context(), root, keys)
 		if err != nil {
@@ -97,10 +117,6 @@ func (o rotateOptions) run(cmd *cobra.Command, dir string) error {
 	return o.rotate(cmd, root, keys)
 }
 
-// errNoOfflineKeys is the only place that says which ways to rotate there are.
-var errNoOfflineKeys = hint(errors.New("rotation through the cluster is not there yet, and no private key was given"),
-	"say --identity FILE for SOPS files (or set SOPS_AGE_KEY_FILE), and --seal-key FILE for SealedSecrets")
-
 func (o rotateOptions) rotate(cmd *cobra.Command, root string, keys offlineKeys) error {
 	state, err := openRotation(root, time.Now())
 	if err != nil {
@@ -109,6 +125,18 @@ func (o rotateOptions) rotate(cmd *cobra.Command, root string, keys offlineKeys)
 	defer state.close()
 	if err := removeLeftovers(root); err != nil {
 		return err
+	}
+	r := rotation{resealer: offline{keys: keys, now: time.Now()}, state: state, size: offlineBatch}
+	var written []string // public keys
+	if o.cluster || o.sameKey || keys.none() {
+		through, err := o.connect()
+		if err != nil {
+			return err
+		}
+		if written, err = through.newKey(cmd, repositoryOf(root), o.sameKey, state); err != nil {
+			return err
+		}
+		r.resealer, r.size, keys = through, clusterBatch, offlineKeys{}
 	}
 	tree, err := findSealed(cmd.Context(), root, keys)
 	if err != nil {
@@ -121,11 +149,11 @@ func (o rotateOptions) rotate(cmd *cobra.Command, root string, keys offlineKeys)
 	}
 	var git *committer
 	if o.commit {
-		if git, err = newCommitter(cmd, root, plan); err != nil {
+		if git, err = newCommitter(cmd, root, plan, written); err != nil {
 			return err
 		}
 	}
-	r := rotation{resealer: offline{keys: keys, now: time.Now()}, state: state, progress: newProgress(cmd.ErrOrStderr(), len(plan))}
+	r.progress = newProgress(cmd.ErrOrStderr(), len(plan))
 	r.run(cmd.Context(), plan)
 	report := o.report(plan)
 	err = rotateOutcome(cmd.Context(), plan)
@@ -161,7 +189,7 @@ func rotateOutcome(ctx context.Context, plan []plannedFile) error {
 	case left > 0:
 		return hint(fmt.Errorf("%d of %d files are left: %w", left, len(plan), context.Cause(ctx)), "run it again to go on")
 	case noKey > 0:
-		return hint(&noKeyError{fmt.Sprintf("%d of %d files can not be opened with the keys that were given", noKey, len(plan))}, "run it again with more keys: what is done is not done again")
+		return hint(&noKeyError{fmt.Sprintf("%d of %d files can not be opened with the keys at hand", noKey, len(plan))}, "run it again with more keys, or with --cluster: what is done is not done again")
 	case failed > 0:
 		return fmt.Errorf("%d of %d files could not be sealed anew", failed, len(plan))
 	}

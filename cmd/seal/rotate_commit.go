@@ -17,12 +17,14 @@ import (
 type committer struct {
 	cmd *cobra.Command
 	top string
+	// more files to commit, also such as git does not know yet
+	more []string
 }
 
 // newCommitter refuses before anything is done what would put other changes into the
 // commit.
-func newCommitter(cmd *cobra.Command, root string, plan []plannedFile) (*committer, error) {
-	g := &committer{cmd: cmd, top: root}
+func newCommitter(cmd *cobra.Command, root string, plan []plannedFile, more []string) (*committer, error) {
+	g := &committer{cmd: cmd, top: root, more: more}
 	top, err := g.git(cmd.Context(), nil, "rev-parse", "--show-toplevel")
 	if err != nil {
 		return nil, err
@@ -75,11 +77,15 @@ func (g *committer) commit(ctx context.Context, plan []plannedFile) (string, err
 	if len(paths) == 0 {
 		return "", hint(errors.New("git knows none of the files; nothing was committed"), "add them yourself")
 	}
+	files := len(paths)
+	for _, p := range g.more {
+		paths = append(paths, g.relative(p))
+	}
 	list := []byte(strings.Join(paths, "\x00") + "\x00")
 	if _, err := g.git(ctx, list, "add", "--pathspec-from-file=-", "--pathspec-file-nul"); err != nil {
 		return "", err
 	}
-	message := fmt.Sprintf("seal rotate: %d files\n\n%s\n", len(paths), strings.Join(paths, "\n"))
+	message := fmt.Sprintf("seal rotate: %d files\n\n%s\n", files, strings.Join(paths, "\n"))
 	if _, err := g.git(ctx, []byte(message), "commit", "--quiet", "--cleanup=verbatim", "--file=-"); err != nil {
 		_, undo := g.git(ctx, list, "reset", "--quiet", "--pathspec-from-file=-", "--pathspec-file-nul")
 		return "", errors.Join(err, undo)

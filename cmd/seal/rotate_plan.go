@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gitseal/gitseal/api/v1alpha1"
 	"github.com/gitseal/gitseal/crypto"
 )
 
@@ -150,6 +151,10 @@ func (p plannedFile) places() []place {
 func lacksKey(err error) bool {
 	var noKey *crypto.NoKeyError
 	var value *crypto.SealedValueError
+	var refused *refusedError
+	if errors.As(err, &refused) {
+		return refused.reason == v1alpha1.ResealCanNotBeOpened
+	}
 	return errors.As(err, &noKey) || errors.As(err, &value) && value.Cause == crypto.ValueNoKey
 }
 

@@ -128,12 +128,16 @@ func (o offline) one(p plannedFile) resealed {
 // rotation is one run over a tree.
 type rotation struct {
 	resealer resealer
+	size     int // files of a batch
 	state    *rotationState
 	progress *progress
 }
 
-// Files go to the resealer in batches: one request of a cluster may hold many.
-const batchFiles = 16
+// Files go to the resealer in batches: one request to a cluster holds many.
+const (
+	offlineBatch = 16
+	clusterBatch = 50
+)
 
 // run seals the files anew, and notes in the plan what became of each.
 func (r rotation) run(ctx context.Context, plan []plannedFile) {
@@ -143,7 +147,7 @@ func (r rotation) run(ctx context.Context, plan []plannedFile) {
 			todo = append(todo, i)
 		}
 	}
-	size := max(1, min(batchFiles, len(todo)/runtime.GOMAXPROCS(0)))
+	size := max(1, min(r.size, len(todo)/runtime.GOMAXPROCS(0)))
 	batches := (len(todo) + size - 1) / size
 	r.progress.add(len(plan) - len(todo))
 	defer r.progress.end()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,6 +23,8 @@ type rotationState struct {
 	mu   sync.Mutex
 	file *os.File
 	done map[string]bool
+	// generation of the cluster's key that the agent was asked for; 0 for none.
+	generation int
 	// wrote is set once this run has finished a file.
 	wrote bool
 }
@@ -29,8 +32,9 @@ type rotationState struct {
 const (
 	stateName = "gitseal-rotate"
 	// What was left behind longer ago than this belongs to another rotation.
-	stateLives = 24 * time.Hour
-	stateFirst = "gitseal rotate v1 "
+	stateLives      = 24 * time.Hour
+	stateFirst      = "gitseal rotate v1 "
+	stateGeneration = "generation "
 )
 
 var errRotating = errors.New("another rotation is at work in this repository")
@@ -56,7 +60,7 @@ func openRotation(root string, now time.Time) (*rotationState, error) {
 	}
 	s := &rotationState{file: f, done: map[string]bool{}}
 	if !s.read(now) {
-		s.done = map[string]bool{}
+		s.done, s.generation = map[string]bool{}, 0
 		if err = f.Truncate(0); err == nil {
 			_, err = fmt.Fprintln(f, stateFirst+now.UTC().Format(time.RFC3339))
 		}
@@ -112,6 +116,10 @@ func (s *rotationState) read(now time.Time) bool {
 		return false
 	}
 	for lines.Scan() {
+		if n, ok := strings.CutPrefix(lines.Text(), stateGeneration); ok {
+			s.generation, _ = strconv.Atoi(n) // 0 where the line was cut off: another one is asked for
+			continue
+		}
 		s.done[strings.TrimSpace(lines.Text())] = true
 	}
 	return lines.Err() == nil
@@ -143,6 +151,13 @@ func (s *rotationState) finish(p plannedFile, content []byte) error {
 	defer s.mu.Unlock()
 	s.wrote = true
 	_, err := fmt.Fprintln(s.file, "\n"+p.digest(content))
+	return err
+}
+
+// begun notes the generation that is sealed to.
+func (s *rotationState) begun(generation int) error {
+	s.generation = generation
+	_, err := fmt.Fprintf(s.file, "%s%d\n", stateGeneration, generation)
 	return err
 }
 

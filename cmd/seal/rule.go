@@ -76,7 +76,7 @@ func (r ruleFlags) files(path string) (config, abs string, err error) {
 	}
 	config = r.config
 	if config == "" {
-		if config, err = findUp(filepath.Dir(abs), ".sops.yaml"); err != nil {
+		if config, err = findUp(filepath.Dir(abs), sopsConfigName); err != nil {
 			return "", "", hint(fmt.Errorf("no .sops.yaml in the folder of %s or above it", path), "run `seal keys fetch` in the repository, or name recipients with --age")
 		}
 	}
