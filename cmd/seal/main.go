@@ -97,8 +97,8 @@ func newRootCommand() *cobra.Command {
 
 Sealed files are standard: SOPS files with age recipients, and SealedSecrets.
 Only the agent in the cluster can open them. No command talks to a cluster but
-'install', 'keys', 'diff', and those about Syncs: 'get', 'status',
-'reconcile', 'suspend' and 'resume'.
+'install', 'keys', 'diff', 'rotate' without a private key, and those about Syncs: 'get',
+'status', 'reconcile', 'suspend' and 'resume'.
 
 Exit codes: 0 fine, 1 a difference or a finding, 2 an error, 3 not authorised, or no
 key that opens a file, 4 timeout.`,

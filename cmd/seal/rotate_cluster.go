@@ -36,7 +36,7 @@ type clusterRotation struct {
 func (o rotateOptions) connect() (*clusterRotation, error) {
 	cfg, err := o.config()
 	if err != nil {
-		return nil, err
+		return nil, hint(err, "say --kubeconfig, or set KUBECONFIG; to rotate offline, with private keys that you hold, say --identity FILE for SOPS files, and --seal-key FILE for SealedSecrets")
 	}
 	cfg.QPS = -1 // the API server's priority and fairness throttles
 	client, err := kubernetes.NewForConfig(cfg)

@@ -214,7 +214,7 @@ func TestSoakRotationThroughTheClusterIsKilled(t *testing.T) {
 	for range kills {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(e.bin, "seal"), e.rotateArgs()...)
 		cmd.Dir = e.repo.Work
-		cmd.Env = append(harness.GitEnv(), "HOME="+e.home, "GORACE=atexit_sleep_ms=0") // or it lingers when all is done
+		cmd.Env = append(harness.GitEnv(), "HOME="+e.home)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -50,6 +50,7 @@ func GitEnv() []string {
 		"GIT_CONFIG_SYSTEM=" + os.DevNull,
 		"GIT_CONFIG_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0",
+		"GORACE=atexit_sleep_ms=0", // ours, built with the race detector, would linger for a second each
 	}
 }
 
