@@ -16,7 +16,7 @@ func TestAControllerThatCanNotStartSaysWhy(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no CRD":              {nil, "the cluster does not know Syncs: install the CRD first"},
+		"no CRD":              {nil, "the cluster does not know Syncs: install the CRDs first"},
 		"a protection":        {[]string{"--protect", "Secret"}, `--protect: "Secret" is not KIND[.GROUP]/[NAMESPACE/]NAME`},
 		"a floor":             {[]string{"--tenant-mac", "Ignore"}, `mac: "Ignore" is not Required or Warn`},
 		"a network":           {[]string{"--allow-git-cidr", "10.0.0"}, `--allow-git-cidr: "10.0.0" is not a network such as 10.0.0.0/8`},

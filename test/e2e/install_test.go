@@ -33,14 +33,14 @@ func TestSealInstall(t *testing.T) {
 	}
 
 	out, errOut, code = install()
-	if code != 0 || strings.Count(out, " serverside-applied\n") != 12 || !strings.HasPrefix(out, "namespace/gitseal-system serverside-applied\ncustomresourcedefinition.apiextensions.k8s.io/syncs.gitseal.io ") || errOut != "" {
+	if code != 0 || strings.Count(out, " serverside-applied\n") != 17 || !strings.HasPrefix(out, "namespace/gitseal-system serverside-applied\ncustomresourcedefinition.apiextensions.k8s.io/reseals.gitseal.io ") || errOut != "" {
 		t.Fatalf("exit code %d\n%s%s", code, out, errOut)
 	}
 	d, err := deployments.Get(t.Context(), "gitseal-agent", metav1.GetOptions{})
 	if err != nil || len(d.ManagedFields) == 0 || d.ManagedFields[0].Manager != "gitseal-install" {
 		t.Fatalf("%v, %+v", err, d.ManagedFields)
 	}
-	if out, errOut, code = install("--dry-run=server"); code != 0 || strings.Count(out, "(server dry run)") != 12 {
+	if out, errOut, code = install("--dry-run=server"); code != 0 || strings.Count(out, "(server dry run)") != 17 {
 		t.Errorf("dry run of an upgrade: exit code %d\n%s%s", code, out, errOut)
 	}
 
