@@ -46,6 +46,7 @@ func TestASyncAppliesItsFolderSecretsIncluded(t *testing.T) {
 	if strings.Contains(w.log.String()+w.audit.String()+fmt.Sprint(got.Status), "hunter2") {
 		t.Error("the plaintext was said")
 	}
+	w.audits(`"action":"change"`)
 	var actions []string
 	for line := range strings.Lines(w.audit.String()) {
 		var l struct{ Audit, Sync, Commit, Author, Action, Object, Outcome any }
@@ -81,7 +82,7 @@ func TestDriftIsCorrectedAndASuspendedSyncLetsItBe(t *testing.T) {
 	w.ready(s)
 	w.change(w.team, "web", "edited")
 	w.value(w.team, "web", "one")
-	contains(t, "audit", w.audit.String(), `"action":"correct"`)
+	w.audits(`"action":"correct"`)
 
 	w.edit(s, func(s *v1alpha1.Sync) { s.Spec.Suspend = true })
 	harness.Eventually(t, "the loop ends", func(context.Context) error {
@@ -307,7 +308,7 @@ func TestAFailureIsSaidAndForgotten(t *testing.T) {
 	if len(got.Status.Failures) == 0 || got.Status.Failures[0].Object != "web.yaml" {
 		t.Errorf("failures: %+v", got.Status.Failures)
 	}
-	contains(t, "audit", w.audit.String(), `"outcome":"failed"`, `"reason":"`+got.Status.Failures[0].Reason)
+	w.audits(`"outcome":"failed"`, `"reason":"`+got.Status.Failures[0].Reason)
 	w.commit("mended", "web.yaml", syncs.ConfigMap("", "web", "two"))
 	got = w.ready(s)
 	if len(got.Status.Failures) != 0 || got.Status.Attempted != nil {

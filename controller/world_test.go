@@ -273,6 +273,19 @@ func said(s *v1alpha1.Sync) string {
 	return ""
 }
 
+// audits waits until the audit lines hold the texts: they are written after the fact.
+func (w *world) audits(parts ...string) {
+	w.t.Helper()
+	for _, p := range parts {
+		harness.Eventually(w.t, "the audit lines hold "+p, func(context.Context) error {
+			if got := w.audit.String(); !strings.Contains(got, p) {
+				return fmt.Errorf("they are\n%s", got)
+			}
+			return nil
+		})
+	}
+}
+
 func contains(t *testing.T, what, got string, parts ...string) {
 	t.Helper()
 	for _, p := range parts {
